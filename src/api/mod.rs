@@ -1,0 +1,21 @@
+//! The contract: every value that the CLI and the management API send each other. No IO.
+
+pub mod account;
+pub mod checkout;
+pub mod event;
+pub mod health;
+pub mod id;
+pub mod name;
+pub mod oauth;
+pub mod operation;
+pub mod page;
+pub mod problem;
+pub mod registry;
+pub mod release;
+pub mod routes;
+pub mod secret;
+pub mod tenant;
+pub mod time;
+
+/// The path under which every versioned route lives.
+pub const BASE: &str = "/api/v1";

@@ -1,0 +1,134 @@
+//! Every route of the management API and who may call it. Tests enumerate this table; OpenAPI must agree with it.
+
+/// Who may call a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody.
+    Open,
+    /// A valid access token of any account.
+    SignedIn,
+    /// The tenant's owner with a token of this scope; everybody else is told 404.
+    Tenant(&'static str),
+    /// An operator account.
+    Operator,
+    /// Only from this machine.
+    Loopback,
+}
+
+/// One route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Upper-case method.
+    pub method: &'static str,
+    /// Path with `{name}` parameters.
+    pub path: &'static str,
+    /// Who may call it.
+    pub access: Access,
+}
+
+const fn route(method: &'static str, path: &'static str, access: Access) -> Route {
+    Route { method, path, access }
+}
+
+use Access::{Loopback, Open, Operator, SignedIn, Tenant};
+
+/// The table.
+pub const ALL: &[Route] = &[
+    // the server itself
+    route("GET", "/livez", Open),
+    route("GET", "/readyz", Open),
+    route("GET", "/health", Open),
+    route("GET", "/metrics", Loopback),
+    route("GET", "/openapi.json", Open),
+    route("GET", "/docs", Open),
+    route("GET", "/api/v1/jobs/health", Operator),
+    // signing in
+    route("GET", "/.well-known/oauth-authorization-server", Open),
+    route("POST", "/api/v1/oauth/device_authorization", Open),
+    route("POST", "/api/v1/oauth/token", Open),
+    route("POST", "/api/v1/oauth/revoke", Open),
+    route("GET", "/api/v1/me", SignedIn),
+    route("GET", "/api/v1/tokens", SignedIn),
+    route("POST", "/api/v1/tokens", SignedIn),
+    route("DELETE", "/api/v1/tokens/{token_id}", SignedIn),
+    // plans and money
+    route("GET", "/api/v1/plans", SignedIn),
+    route("GET", "/api/v1/checkout/plans", SignedIn),
+    route("POST", "/api/v1/checkout", SignedIn),
+    route("GET", "/api/v1/checkout/{checkout_id}", SignedIn),
+    // tenants
+    route("GET", "/api/v1/tenants", SignedIn),
+    route("GET", "/api/v1/tenants/{tenant_id}", Tenant("read")),
+    route("PATCH", "/api/v1/tenants/{tenant_id}", Tenant("admin")),
+    route("DELETE", "/api/v1/tenants/{tenant_id}", Tenant("admin")),
+    route("POST", "/api/v1/tenants/{tenant_id}/suspend", Tenant("admin")),
+    route("POST", "/api/v1/tenants/{tenant_id}/activate", Tenant("admin")),
+    route("POST", "/api/v1/tenants/{tenant_id}/restart", Tenant("deploy")),
+    route(
+        "POST",
+        "/api/v1/tenants/{tenant_id}/retry-provision",
+        Tenant("admin"),
+    ),
+    route("GET", "/api/v1/tenants/{tenant_id}/status", Tenant("read")),
+    route("GET", "/api/v1/tenants/{tenant_id}/environment", Tenant("read")),
+    route("GET", "/api/v1/tenants/{tenant_id}/events", Tenant("read")),
+    route("GET", "/api/v1/tenants/{tenant_id}/logs", Tenant("read")),
+    route("GET", "/api/v1/tenants/{tenant_id}/resources", Tenant("read")),
+    route("GET", "/api/v1/tenants/{tenant_id}/operations", Tenant("read")),
+    route("GET", "/api/v1/tenants/{tenant_id}/receipt", Tenant("read")),
+    // deploying
+    route(
+        "GET",
+        "/api/v1/tenants/{tenant_id}/registry-token",
+        Tenant("deploy"),
+    ),
+    route("POST", "/api/v1/tenants/{tenant_id}/deploy", Tenant("deploy")),
+    route("GET", "/api/v1/tenants/{tenant_id}/releases", Tenant("read")),
+    route(
+        "GET",
+        "/api/v1/tenants/{tenant_id}/releases/{number}",
+        Tenant("read"),
+    ),
+    // secrets
+    route(
+        "GET",
+        "/api/v1/tenants/{tenant_id}/credentials/{token}",
+        Tenant("secrets"),
+    ),
+    route(
+        "POST",
+        "/api/v1/tenants/{tenant_id}/credentials/{token}/confirm",
+        Tenant("secrets"),
+    ),
+    route(
+        "POST",
+        "/api/v1/tenants/{tenant_id}/rotate-credentials",
+        Tenant("secrets"),
+    ),
+    route(
+        "PATCH",
+        "/api/v1/tenants/{tenant_id}/rotate-credentials",
+        Tenant("secrets"),
+    ),
+    route("GET", "/api/v1/tenants/{tenant_id}/secrets", Tenant("read")),
+    route("POST", "/api/v1/tenants/{tenant_id}/secrets", Tenant("secrets")),
+    route("GET", "/api/v1/tenants/{tenant_id}/secrets/{key}", Tenant("read")),
+    route(
+        "PATCH",
+        "/api/v1/tenants/{tenant_id}/secrets/{key}",
+        Tenant("secrets"),
+    ),
+    route(
+        "DELETE",
+        "/api/v1/tenants/{tenant_id}/secrets/{key}",
+        Tenant("secrets"),
+    ),
+    // operations: found only by who may see their tenant
+    route("GET", "/api/v1/operations/{operation_id}", Tenant("read")),
+    route("POST", "/api/v1/operations/{operation_id}/retry", Tenant("admin")),
+    route(
+        "POST",
+        "/api/v1/operations/{operation_id}/abandon",
+        Tenant("admin"),
+    ),
+];

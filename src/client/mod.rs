@@ -1,0 +1,1 @@
+//! Talks to a management API: one typed method per endpoint, events with resume.

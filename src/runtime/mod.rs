@@ -1,0 +1,1 @@
+//! What runs inside the sample tenant: `services serve` and `services db migrate`.

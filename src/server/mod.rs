@@ -1,0 +1,5 @@
+//! The management API.
+
+pub mod clock;
+pub mod providers;
+pub mod store;

@@ -1,0 +1,282 @@
+//! The store: one schema and one set of statements over SQLite and PostgreSQL; `Tx` is the unit of work.
+//!
+//! One file per table holds plain functions over [`Tx`] (`find_` answers `Option`, `get_` errs). Handlers and
+//! the engine open a transaction, call them, and commit once.
+
+pub mod migrate;
+pub mod row;
+
+use std::path::Path;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{Postgres, Sqlite};
+
+use crate::server::store::row::{Row, Value};
+
+/// What can go wrong below a statement.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database cannot be opened or reached.
+    #[error("failed to open the database")]
+    Open(#[source] sqlx::Error),
+    /// A statement failed.
+    #[error("failed to run a statement")]
+    Statement(#[source] sqlx::Error),
+    /// A row that breaks a UNIQUE rule.
+    #[error("a row with the same unique value exists")]
+    Duplicate(#[source] sqlx::Error),
+    /// A column that cannot be read as what it must be.
+    #[error("column `{column}` holds `{value}`, which is not what it must hold")]
+    BadRow {
+        /// Which column.
+        column: &'static str,
+        /// What stands there.
+        value: String,
+        /// Why it was refused.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A NULL where there must be none.
+    #[error("column `{column}` is NULL and must not be")]
+    UnexpectedNull {
+        /// Which column.
+        column: &'static str,
+    },
+    /// A row that must be there is not.
+    #[error("no {what} `{id}`")]
+    Missing {
+        /// Kind of row.
+        what: &'static str,
+        /// Its id.
+        id: String,
+    },
+    /// The schema could not be brought up to date.
+    #[error("failed to migrate the database")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+}
+
+/// A database of one of the two kinds.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// One file; one writer at a time, readers beside it.
+    Sqlite {
+        /// The only connection that writes.
+        writer: SqlitePool,
+        /// Connections that only read.
+        reader: SqlitePool,
+    },
+    /// A server.
+    Postgres(PgPool),
+}
+
+/// A transaction: nothing of it is seen before [`Tx::commit`]; dropped, it is rolled back.
+pub enum Tx {
+    /// On SQLite.
+    Sqlite(sqlx::Transaction<'static, Sqlite>),
+    /// On PostgreSQL.
+    Postgres(sqlx::Transaction<'static, Postgres>),
+}
+
+impl Store {
+    /// Opens the SQLite file at `path`, creating it when it is not there.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub async fn open_sqlite(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(10));
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_with(options.clone())
+            .await
+            .map_err(StoreError::Open)?;
+        let reader = SqlitePoolOptions::new()
+            .max_connections(4)
+            .connect_with(options.read_only(true).create_if_missing(false))
+            .await
+            .map_err(StoreError::Open)?;
+        Ok(Self::Sqlite { writer, reader })
+    }
+
+    /// Connects to the PostgreSQL server that `url` names.
+    ///
+    /// # Errors
+    /// The URL is malformed or the server cannot be reached.
+    pub async fn open_postgres(url: &str) -> Result<Self, StoreError> {
+        let options = PgConnectOptions::from_str(url).map_err(StoreError::Open)?;
+        let pool = PgPoolOptions::new()
+            .max_connections(16)
+            .acquire_timeout(Duration::from_secs(10))
+            .connect_with(options)
+            .await
+            .map_err(StoreError::Open)?;
+        Ok(Self::Postgres(pool))
+    }
+
+    /// Begins a transaction that may write.
+    ///
+    /// # Errors
+    /// No connection can be had.
+    pub async fn begin(&self) -> Result<Tx, StoreError> {
+        match self {
+            // IMMEDIATE: a read that turns into a write later would otherwise fail at once, without waiting.
+            Self::Sqlite { writer, .. } => writer
+                .begin_with("BEGIN IMMEDIATE")
+                .await
+                .map(Tx::Sqlite)
+                .map_err(StoreError::Statement),
+            Self::Postgres(pool) => pool
+                .begin()
+                .await
+                .map(Tx::Postgres)
+                .map_err(StoreError::Statement),
+        }
+    }
+
+    /// Begins a transaction that only reads, beside the writer.
+    ///
+    /// # Errors
+    /// No connection can be had.
+    pub async fn begin_read(&self) -> Result<Tx, StoreError> {
+        match self {
+            Self::Sqlite { reader, .. } => reader
+                .begin()
+                .await
+                .map(Tx::Sqlite)
+                .map_err(StoreError::Statement),
+            Self::Postgres(pool) => pool
+                .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                .await
+                .map(Tx::Postgres)
+                .map_err(StoreError::Statement),
+        }
+    }
+
+    /// Whether a statement can be run now.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.begin_read()
+            .await?
+            .fetch_optional("SELECT 1 AS one", vec![])
+            .await
+            .map(drop)
+    }
+
+    /// Closes every connection, waiting for those in use.
+    pub async fn close(&self) {
+        match self {
+            Self::Sqlite { writer, reader } => {
+                reader.close().await;
+                writer.close().await;
+            }
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+macro_rules! bound {
+    ($sql:expr, $args:expr) => {{
+        let mut query = sqlx::query($sql);
+        for arg in $args {
+            query = match arg {
+                Value::Text(text) => query.bind(text),
+                Value::Int(number) => query.bind(number),
+            };
+        }
+        query
+    }};
+}
+
+fn statement_error(error: sqlx::Error) -> StoreError {
+    if error
+        .as_database_error()
+        .is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+    {
+        return StoreError::Duplicate(error);
+    }
+    StoreError::Statement(error)
+}
+
+impl Tx {
+    /// Runs a statement with `$1`, `$2` … and answers how many rows it changed.
+    ///
+    /// # Errors
+    /// The statement fails; a broken UNIQUE rule is [`StoreError::Duplicate`].
+    pub async fn execute(&mut self, sql: &'static str, args: Vec<Value>) -> Result<u64, StoreError> {
+        match self {
+            Self::Sqlite(tx) => bound!(sql, args)
+                .execute(&mut **tx)
+                .await
+                .map(|done| done.rows_affected()),
+            Self::Postgres(tx) => bound!(sql, args)
+                .execute(&mut **tx)
+                .await
+                .map(|done| done.rows_affected()),
+        }
+        .map_err(statement_error)
+    }
+
+    /// Runs a query and answers all its rows.
+    ///
+    /// # Errors
+    /// The statement fails.
+    pub async fn fetch_all(&mut self, sql: &'static str, args: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        match self {
+            Self::Sqlite(tx) => bound!(sql, args)
+                .fetch_all(&mut **tx)
+                .await
+                .map(|rows| rows.into_iter().map(Row::Sqlite).collect()),
+            Self::Postgres(tx) => bound!(sql, args)
+                .fetch_all(&mut **tx)
+                .await
+                .map(|rows| rows.into_iter().map(Row::Postgres).collect()),
+        }
+        .map_err(statement_error)
+    }
+
+    /// Runs a query and answers its first row, if it has one.
+    ///
+    /// # Errors
+    /// The statement fails.
+    pub async fn fetch_optional(
+        &mut self,
+        sql: &'static str,
+        args: Vec<Value>,
+    ) -> Result<Option<Row>, StoreError> {
+        match self {
+            Self::Sqlite(tx) => bound!(sql, args)
+                .fetch_optional(&mut **tx)
+                .await
+                .map(|row| row.map(Row::Sqlite)),
+            Self::Postgres(tx) => bound!(sql, args)
+                .fetch_optional(&mut **tx)
+                .await
+                .map(|row| row.map(Row::Postgres)),
+        }
+        .map_err(statement_error)
+    }
+
+    /// Makes everything since the beginning last.
+    ///
+    /// # Errors
+    /// The database refuses or cannot be reached; then nothing of it lasts.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(tx) => tx.commit().await,
+            Self::Postgres(tx) => tx.commit().await,
+        }
+        .map_err(statement_error)
+    }
+}

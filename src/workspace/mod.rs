@@ -1,0 +1,1 @@
+//! The `.systemprompt` folder of a project, and the credentials of this machine.
