@@ -2,4 +2,5 @@
 
 pub mod clock;
 pub mod providers;
+pub mod registry;
 pub mod store;
