@@ -3,8 +3,17 @@
 //! One file per table holds plain functions over [`Tx`] (`find_` answers `Option`, `get_` errs). Handlers and
 //! the engine open a transaction, call them, and commit once.
 
+pub mod accounts;
+pub mod api_tokens;
+pub mod checkouts;
+pub mod device_grants;
+pub mod idempotency_keys;
 pub mod migrate;
 pub mod row;
+pub mod sessions;
+pub mod settings;
+pub mod sign_in_links;
+pub mod web_sessions;
 
 use std::path::Path;
 use std::str::FromStr as _;
