@@ -1,6 +1,9 @@
 //! The management API.
 
 pub mod clock;
+pub mod databases;
+pub mod edge;
 pub mod providers;
 pub mod registry;
 pub mod store;
+pub mod world;

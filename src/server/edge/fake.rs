@@ -1,0 +1,105 @@
+//! An edge that is only written down, with faults on request.
+
+use async_trait::async_trait;
+
+use crate::server::edge::{Edge, EdgeError, EdgeSettings};
+use crate::server::world::{Broken, State, World};
+
+/// Keeps the routes of all tenants in a fake world.
+#[derive(Clone, Debug)]
+pub struct FakeEdge {
+    world: World,
+    settings: EdgeSettings,
+}
+
+impl FakeEdge {
+    /// An edge in `world`.
+    #[must_use]
+    pub fn new(world: World, settings: EdgeSettings) -> Self {
+        Self { world, settings }
+    }
+}
+
+impl From<Broken> for EdgeError {
+    fn from(broken: Broken) -> Self {
+        let what = "failed to change the edge of the fake world".to_owned();
+        match broken {
+            Broken::Retry { .. } => Self::Retry {
+                what,
+                source: Some(Box::new(broken)),
+            },
+            Broken::Fatal { .. } | Broken::World(_) => Self::Fatal {
+                code: "planned-fault",
+                what,
+                hint: None,
+                source: Some(Box::new(broken)),
+            },
+        }
+    }
+}
+
+fn fatal(code: &'static str, what: String) -> EdgeError {
+    EdgeError::Fatal {
+        code,
+        what,
+        hint: None,
+        source: None,
+    }
+}
+
+#[async_trait]
+impl Edge for FakeEdge {
+    async fn ping(&self) -> Result<String, EdgeError> {
+        self.world.call("edge.ping", |_| Ok("fake edge".to_owned())).await
+    }
+
+    fn hostname(&self, label: &str) -> String {
+        self.settings.hostname(label)
+    }
+
+    fn url(&self, label: &str) -> String {
+        self.settings.url(label)
+    }
+
+    async fn attach(&self, label: &str, network: Option<&str>) -> Result<(), EdgeError> {
+        let act = |state: &mut State| {
+            let name = network.unwrap_or_default();
+            if let Some(network) = network {
+                let joined = state.networks.get_mut(network).ok_or_else(|| {
+                    fatal(
+                        "network-not-found",
+                        format!("failed to join the edge to the network `{network}`"),
+                    )
+                })?;
+                joined.attached.insert("edge".to_owned());
+            }
+            state.routes.insert(label.to_owned(), name.to_owned());
+            Ok(())
+        };
+        self.world.call("edge.attach", act).await
+    }
+
+    async fn detach(&self, label: &str, network: Option<&str>) -> Result<(), EdgeError> {
+        let act = |state: &mut State| {
+            state.routes.remove(label);
+            if let Some(network) = network.and_then(|name| state.networks.get_mut(name)) {
+                network.attached.remove("edge");
+            }
+            Ok(())
+        };
+        self.world.call("edge.detach", act).await
+    }
+
+    async fn certificate(&self, label: &str) -> Result<String, EdgeError> {
+        let act = |state: &mut State| {
+            if state.routes.contains_key(label) {
+                return Ok("ready".to_owned());
+            }
+            Err(fatal(
+                "route-not-found",
+                format!("failed to ask for the certificate of `{label}`: it has no route"),
+            ))
+        };
+        self.world.call("edge.certificate", act).await
+    }
+}

@@ -1,0 +1,328 @@
+//! A provider that is only written down: it follows the contract strictly, counts what it holds, and fails on request.
+//!
+//! A machine behaves as the variable `FAKE_BEHAVIOUR` of its environment says (set it as a secret of the tenant):
+//! `never-ready` (runs, never answers its probe), `exit-1` (ends at once), `slow-ready` (ready at the third probe),
+//! `release-command-fails` (the release command ends with 1). Anything else is ready at once. Faults of single
+//! calls are planned in the world: [`crate::server::world::World::plan`].
+
+mod rules;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+
+use crate::server::providers::fake::rules::{
+    clear_commands, edge, fatal, machine_id, new_machine, private, require_machine, require_place, run_once,
+    volume,
+};
+use crate::server::providers::{
+    CommandOutcome, LogLine, LogQuery, MachineSpec, MachineState, Made, Provider, ProviderError, TenantSpec,
+};
+use crate::server::world::{Broken, Network, State, Volume, World};
+
+/// The variable that tells a fake machine what to do.
+pub const BEHAVIOUR: &str = "FAKE_BEHAVIOUR";
+
+/// Keeps the infrastructure of all tenants in a fake world.
+#[derive(Clone, Debug)]
+pub struct FakeProvider {
+    world: World,
+}
+
+impl FakeProvider {
+    /// A provider in `world`.
+    #[must_use]
+    pub fn new(world: World) -> Self {
+        Self { world }
+    }
+}
+
+impl From<Broken> for ProviderError {
+    fn from(broken: Broken) -> Self {
+        let what = "failed to reach the fake provider".to_owned();
+        match broken {
+            Broken::Retry { .. } => Self::Retry {
+                what,
+                after: None,
+                source: Some(Box::new(broken)),
+            },
+            Broken::Fatal { .. } | Broken::World(_) => Self::Fatal {
+                code: "planned-fault",
+                what,
+                hint: None,
+                source: Some(Box::new(broken)),
+            },
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for FakeProvider {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    async fn ping(&self) -> Result<String, ProviderError> {
+        self.world
+            .call("provider.ping", |_| Ok("fake provider".to_owned()))
+            .await
+    }
+
+    async fn create_app(&self, spec: &TenantSpec) -> Result<Vec<Made>, ProviderError> {
+        let act = |state: &mut State| {
+            let tenant = spec.tenant_id.as_str();
+            let clash = state
+                .networks
+                .values()
+                .any(|it| it.slot == spec.network_slot && it.tenant != tenant);
+            if clash {
+                return Err(fatal(
+                    "address-in-use",
+                    format!("failed to make the networks of `{}`", spec.label),
+                ));
+            }
+            let names = [private(spec), edge(spec)];
+            for name in &names {
+                let network = state.networks.entry(name.clone()).or_insert_with(|| Network {
+                    tenant: tenant.to_owned(),
+                    slot: spec.network_slot,
+                    attached: [].into(),
+                });
+                if network.tenant != tenant {
+                    return Err(fatal(
+                        "name-taken",
+                        format!("failed to make the network `{name}`"),
+                    ));
+                }
+            }
+            Ok(names
+                .into_iter()
+                .map(|external_id| Made {
+                    kind: "network",
+                    external_id,
+                })
+                .collect())
+        };
+        self.world.call("provider.create_app", act).await
+    }
+
+    async fn remove_app(&self, spec: &TenantSpec) -> Result<(), ProviderError> {
+        let act = |state: &mut State| {
+            let tenant = spec.tenant_id.as_str();
+            let names = [private(spec), edge(spec)];
+            let joined = names
+                .iter()
+                .filter_map(|name| state.networks.get(name))
+                .any(|network| !network.attached.is_empty());
+            if joined || state.machines.values().any(|it| it.tenant == tenant) {
+                return Err(fatal(
+                    "network-in-use",
+                    format!("failed to remove the networks of `{}`", spec.label),
+                ));
+            }
+            clear_commands(state, tenant, None);
+            for name in names {
+                state.networks.remove(&name);
+            }
+            Ok(())
+        };
+        self.world.call("provider.remove_app", act).await
+    }
+
+    async fn create_volume(&self, spec: &TenantSpec) -> Result<Made, ProviderError> {
+        let act = |state: &mut State| {
+            let external_id = volume(spec);
+            let made = state
+                .volumes
+                .entry(external_id.clone())
+                .or_insert_with(|| Volume {
+                    tenant: spec.tenant_id.to_string(),
+                });
+            if made.tenant != spec.tenant_id.as_str() {
+                return Err(fatal(
+                    "name-taken",
+                    format!("failed to make the volume `{external_id}`"),
+                ));
+            }
+            Ok(Made {
+                kind: "volume",
+                external_id,
+            })
+        };
+        self.world.call("provider.create_volume", act).await
+    }
+
+    async fn remove_volume(&self, spec: &TenantSpec) -> Result<(), ProviderError> {
+        let act = |state: &mut State| {
+            let tenant = spec.tenant_id.as_str();
+            if state.machines.values().any(|it| it.tenant == tenant) {
+                return Err(fatal(
+                    "volume-in-use",
+                    format!("failed to remove the volume of `{}`", spec.label),
+                ));
+            }
+            clear_commands(state, tenant, None);
+            state.volumes.remove(&volume(spec));
+            Ok(())
+        };
+        self.world.call("provider.remove_volume", act).await
+    }
+
+    fn private_network(&self, spec: &TenantSpec) -> Option<String> {
+        Some(private(spec))
+    }
+
+    fn edge_network(&self, spec: &TenantSpec) -> Option<String> {
+        Some(edge(spec))
+    }
+
+    async fn pull_image(&self, spec: &MachineSpec) -> Result<(), ProviderError> {
+        let act = |state: &mut State| {
+            if !spec.image.contains("@sha256:") {
+                return Err(fatal(
+                    "image-not-pinned",
+                    format!("failed to pull `{}`: it has no digest", spec.image),
+                ));
+            }
+            state.images.insert(spec.image.clone());
+            Ok(())
+        };
+        self.world.call("provider.pull_image", act).await
+    }
+
+    async fn run_command(
+        &self,
+        spec: &MachineSpec,
+        _timeout: Duration,
+    ) -> Result<CommandOutcome, ProviderError> {
+        let act = |state: &mut State| {
+            require_place(state, spec)?;
+            run_once(state, spec)
+        };
+        self.world.call("provider.run_command", act).await
+    }
+
+    async fn start_machine(&self, spec: &MachineSpec) -> Result<Made, ProviderError> {
+        let act = |state: &mut State| {
+            require_place(state, spec)?;
+            let external_id = machine_id(&spec.tenant, spec.release);
+            clear_commands(state, spec.tenant.tenant_id.as_str(), Some(spec.release));
+            let wanted = new_machine(state, spec);
+            let equal = state.machines.get(&external_id).is_some_and(|it| {
+                it.image == wanted.image
+                    && it.environment == wanted.environment
+                    && it.memory_mb == wanted.memory_mb
+            });
+            if !equal {
+                state.machines.insert(external_id.clone(), wanted);
+            }
+            Ok(Made {
+                kind: "machine",
+                external_id,
+            })
+        };
+        self.world.call("provider.start_machine", act).await
+    }
+
+    async fn machine_state(&self, machine_id: &str) -> Result<MachineState, ProviderError> {
+        let act = |state: &mut State| {
+            Ok(match state.machines.get(machine_id) {
+                None => MachineState::Absent,
+                Some(machine) if machine.behaviour.as_deref() == Some("exit-1") => MachineState::Exited {
+                    exit_code: 1,
+                    out_of_memory: false,
+                },
+                Some(_) => MachineState::Running,
+            })
+        };
+        self.world.call("provider.machine_state", act).await
+    }
+
+    async fn probe(&self, _spec: &MachineSpec, machine_id: &str, _path: &str) -> Result<bool, ProviderError> {
+        let act = |state: &mut State| {
+            let Some(machine) = state.machines.get_mut(machine_id) else {
+                return Ok(false);
+            };
+            machine.probes += 1;
+            Ok(match machine.behaviour.as_deref() {
+                Some("never-ready" | "exit-1") => false,
+                Some("slow-ready") => machine.probes >= 3,
+                _ => true,
+            })
+        };
+        self.world.call("provider.probe", act).await
+    }
+
+    async fn attach_traffic(&self, spec: &TenantSpec, machine_id: &str) -> Result<(), ProviderError> {
+        let act = |state: &mut State| {
+            if !state.networks.contains_key(&edge(spec)) {
+                return Err(fatal(
+                    "network-not-found",
+                    format!("failed to find the edge network of `{}`", spec.label),
+                ));
+            }
+            require_machine(state, machine_id)?.traffic = true;
+            Ok(())
+        };
+        self.world.call("provider.attach_traffic", act).await
+    }
+
+    async fn list_machines(&self, spec: &TenantSpec) -> Result<Vec<String>, ProviderError> {
+        let act = |state: &mut State| {
+            let mut found: Vec<(u64, String)> = state
+                .machines
+                .iter()
+                .filter(|(_, it)| it.tenant == spec.tenant_id.as_str())
+                .map(|(id, it)| (it.made, id.clone()))
+                .collect();
+            found.sort_unstable_by(|left, right| right.cmp(left));
+            Ok(found.into_iter().map(|(_, id)| id).collect())
+        };
+        self.world.call("provider.list_machines", act).await
+    }
+
+    async fn stop_machine(&self, machine_id: &str, _grace: Duration) -> Result<(), ProviderError> {
+        let act = |state: &mut State| {
+            state.machines.remove(machine_id);
+            Ok(())
+        };
+        self.world.call("provider.stop_machine", act).await
+    }
+
+    async fn restart_machine(&self, machine_id: &str, _grace: Duration) -> Result<(), ProviderError> {
+        let act = |state: &mut State| {
+            let machine = require_machine(state, machine_id)?;
+            machine.restarts += 1;
+            machine.probes = 0;
+            Ok(())
+        };
+        self.world.call("provider.restart_machine", act).await
+    }
+
+    async fn logs(
+        &self,
+        machine_id: &str,
+        query: &LogQuery,
+    ) -> Result<BoxStream<'static, Result<LogLine, ProviderError>>, ProviderError> {
+        let act =
+            |state: &mut State| require_machine(state, machine_id).map(|machine| rules::log_lines(machine));
+        let mut lines: Vec<LogLine> = self.world.call("provider.logs", act).await?;
+        if let Some(tail) = query.tail {
+            let skipped = lines.len().saturating_sub(tail as usize);
+            lines.drain(..skipped);
+        }
+        let written = futures::stream::iter(lines.into_iter().map(Ok));
+        if query.follow {
+            return Ok(written.chain(futures::stream::pending()).boxed());
+        }
+        Ok(written.boxed())
+    }
+
+    async fn list_resources(&self, spec: &TenantSpec) -> Result<Vec<Made>, ProviderError> {
+        self.world
+            .call("provider.list_resources", |state| Ok(rules::owned(state, spec)))
+            .await
+    }
+}

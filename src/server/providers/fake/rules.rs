@@ -1,0 +1,161 @@
+//! What the fake provider names its things, and what it refuses.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::server::providers::fake::BEHAVIOUR;
+use crate::server::providers::{CommandOutcome, LogLine, MachineSpec, Made, ProviderError, TenantSpec};
+use crate::server::world::{Command, Machine, State};
+
+pub(super) fn private(spec: &TenantSpec) -> String {
+    format!("sp-fake-{}", spec.label)
+}
+
+pub(super) fn edge(spec: &TenantSpec) -> String {
+    format!("sp-fake-{}-edge", spec.label)
+}
+
+pub(super) fn volume(spec: &TenantSpec) -> String {
+    format!("sp-fake-{}", spec.label)
+}
+
+pub(super) fn machine_id(spec: &TenantSpec, release: u32) -> String {
+    format!("sp-fake-{}-v{release}", spec.label)
+}
+
+pub(super) fn fatal(code: &'static str, what: String) -> ProviderError {
+    ProviderError::Fatal {
+        code,
+        what,
+        hint: None,
+        source: None,
+    }
+}
+
+/// A machine needs its networks, its volume and its image, as in the real world.
+pub(super) fn require_place(state: &State, spec: &MachineSpec) -> Result<(), ProviderError> {
+    let label = &spec.tenant.label;
+    if !state.networks.contains_key(&private(&spec.tenant)) {
+        return Err(fatal(
+            "network-not-found",
+            format!("failed to find the private network of `{label}`"),
+        ));
+    }
+    if !state.volumes.contains_key(&volume(&spec.tenant)) {
+        return Err(fatal(
+            "volume-not-found",
+            format!("failed to find the volume of `{label}`"),
+        ));
+    }
+    if !state.images.contains(&spec.image) {
+        return Err(fatal(
+            "image-not-found",
+            format!("failed to find the image `{}`", spec.image),
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn require_machine<'a>(state: &'a mut State, id: &str) -> Result<&'a mut Machine, ProviderError> {
+    state
+        .machines
+        .get_mut(id)
+        .ok_or_else(|| fatal("machine-not-found", format!("failed to find the machine `{id}`")))
+}
+
+pub(super) fn new_machine(state: &mut State, spec: &MachineSpec) -> Machine {
+    Machine {
+        tenant: spec.tenant.tenant_id.to_string(),
+        release: spec.release,
+        image: spec.image.clone(),
+        memory_mb: spec.memory_mb,
+        environment: digests(spec),
+        behaviour: behaviour(spec),
+        traffic: false,
+        probes: 0,
+        restarts: 0,
+        made: state.next_made(),
+    }
+}
+
+/// Runs the release command, or answers how it ended before.
+pub(super) fn run_once(state: &mut State, spec: &MachineSpec) -> Result<CommandOutcome, ProviderError> {
+    let Some(command) = &spec.command else {
+        return Err(fatal(
+            "command-missing",
+            "failed to run a release command: there is none".to_owned(),
+        ));
+    };
+    let name = format!("{}-release", machine_id(&spec.tenant, spec.release));
+    let fails = behaviour(spec).as_deref() == Some("release-command-fails");
+    let ran = state.commands.entry(name).or_insert_with(|| Command {
+        tenant: spec.tenant.tenant_id.to_string(),
+        release: spec.release,
+        exit_code: i64::from(fails),
+        runs: 1,
+        output: vec![format!("ran `{}`", command.join(" "))],
+    });
+    Ok(CommandOutcome {
+        exit_code: ran.exit_code,
+        log_tail: ran.output.clone(),
+    })
+}
+
+/// Clears what commands left: those of one release, or all of the tenant.
+pub(super) fn clear_commands(state: &mut State, tenant: &str, release: Option<u32>) {
+    state
+        .commands
+        .retain(|_, it| it.tenant != tenant || release.is_some_and(|wanted| it.release != wanted));
+}
+
+pub(super) fn log_lines(machine: &Machine) -> Vec<LogLine> {
+    let line = |stream, text: String| LogLine {
+        at: "2026-01-01T00:00:00Z".to_owned(),
+        stream,
+        line: text,
+    };
+    let mut lines = vec![line("stdout", format!("release v{} starts", machine.release))];
+    match machine.behaviour.as_deref() {
+        Some("exit-1") => lines.push(line("stderr", "something is wrong, exit 1".to_owned())),
+        Some("never-ready") => lines.push(line("stderr", "still waiting for something".to_owned())),
+        _ => lines.push(line("stdout", "ready".to_owned())),
+    }
+    lines
+}
+
+pub(super) fn owned(state: &State, spec: &TenantSpec) -> Vec<Made> {
+    let tenant = spec.tenant_id.as_str();
+    let made = |kind, id: &String| Made {
+        kind,
+        external_id: id.clone(),
+    };
+    let networks = state.networks.iter().filter(|(_, it)| it.tenant == tenant);
+    let volumes = state.volumes.iter().filter(|(_, it)| it.tenant == tenant);
+    let machines = state.machines.iter().filter(|(_, it)| it.tenant == tenant);
+    let commands = state.commands.iter().filter(|(_, it)| it.tenant == tenant);
+    networks
+        .map(|(id, _)| made("network", id))
+        .chain(volumes.map(|(id, _)| made("volume", id)))
+        .chain(machines.map(|(id, _)| made("machine", id)))
+        .chain(commands.map(|(id, _)| made("command", id)))
+        .collect()
+}
+
+fn behaviour(spec: &MachineSpec) -> Option<String> {
+    spec.environment
+        .get(BEHAVIOUR)
+        .map(|value| value.expose().to_owned())
+}
+
+fn digests(spec: &MachineSpec) -> BTreeMap<String, String> {
+    spec.environment
+        .iter()
+        .map(|(name, value)| {
+            (
+                name.clone(),
+                hex::encode(Sha256::digest(value.expose().as_bytes())),
+            )
+        })
+        .collect()
+}
