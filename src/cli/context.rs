@@ -1,0 +1,199 @@
+//! What every command gets: the global flags, the environment read once, the clock, and `Ui`.
+//!
+//! This is the only reader of the environment in the CLI.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use url::Url;
+
+use crate::cli::error::{CliError, Kind};
+use crate::cli::ui::{Ui, UiOptions};
+use crate::server::clock::Clock;
+
+/// Where a server is when nobody says otherwise.
+pub const DEFAULT_SERVER: &str = "http://127.0.0.1:8787";
+
+/// Flags that every command takes.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalArgs {
+    /// Print one JSON document on stdout (streams: one object a line)
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print nothing but results and errors
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Never ask; a missing answer is an error that names its flag
+    #[arg(long, global = true)]
+    pub no_input: bool,
+    /// The server to talk to [env: `SYSTEMPROMPT_API_URL`]
+    #[arg(long, global = true, value_name = "URL")]
+    pub server: Option<String>,
+    /// Trust the certificate authorities in this PEM file too [env: `SYSTEMPROMPT_CA_FILE`]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+}
+
+/// The environment, read once.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    variables: BTreeMap<String, String>,
+    current_dir: PathBuf,
+}
+
+impl Environment {
+    /// This process's environment. Variables that are not Unicode are not ours and are left out.
+    #[must_use]
+    pub fn read() -> Self {
+        Self {
+            variables: std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .collect(),
+            current_dir: std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
+        }
+    }
+
+    /// The value of a variable; an empty one counts as absent.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.variables
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
+    }
+
+    /// Every variable, for what is started or resolved with all of them.
+    #[must_use]
+    pub const fn variables(&self) -> &BTreeMap<String, String> {
+        &self.variables
+    }
+
+    /// Where the command was called.
+    #[must_use]
+    pub fn current_dir(&self) -> &Path {
+        &self.current_dir
+    }
+
+    /// `$XDG_CONFIG_HOME/systemprompt`, else `~/.config/systemprompt`.
+    #[must_use]
+    pub fn config_dir(&self) -> Option<PathBuf> {
+        self.base_dir("XDG_CONFIG_HOME", ".config")
+    }
+
+    /// `$XDG_DATA_HOME/systemprompt`, else `~/.local/share/systemprompt`.
+    #[must_use]
+    pub fn data_dir(&self) -> Option<PathBuf> {
+        self.base_dir("XDG_DATA_HOME", ".local/share")
+    }
+
+    fn base_dir(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
+        // The XDG specification: a path that is not absolute is to be ignored.
+        let base = self
+            .variable(variable)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+            .or_else(|| self.variable("HOME").map(|home| Path::new(home).join(below_home)))?;
+        Some(base.join("systemprompt"))
+    }
+}
+
+/// What every command gets.
+#[derive(Debug)]
+pub struct Context {
+    ui: Ui,
+    global: GlobalArgs,
+    environment: Environment,
+    clock: Clock,
+    reattach: Mutex<Option<String>>,
+}
+
+impl Context {
+    /// From the global flags and this process's environment.
+    #[must_use]
+    pub fn new(global: GlobalArgs) -> Self {
+        let environment = Environment::read();
+        let ui = Ui::new(&UiOptions {
+            json: global.json,
+            quiet: global.quiet,
+            no_input: global.no_input || environment.variable("CI").is_some_and(|value| value != "false"),
+            no_color: environment.variable("NO_COLOR").is_some()
+                || environment.variable("TERM") == Some("dumb"),
+        });
+        Self {
+            ui,
+            global,
+            environment,
+            clock: Clock::system(),
+            reattach: Mutex::new(None),
+        }
+    }
+
+    /// The only writer.
+    #[must_use]
+    pub const fn ui(&self) -> &Ui {
+        &self.ui
+    }
+
+    /// The environment as it was when the command began.
+    #[must_use]
+    pub const fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Time, ids and chance.
+    #[must_use]
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The server to talk to: flag, then environment, then the default.
+    pub fn server_url(&self) -> Result<Url, CliError> {
+        let (text, source) = match (
+            &self.global.server,
+            self.environment.variable("SYSTEMPROMPT_API_URL"),
+        ) {
+            (Some(text), _) => (text.as_str(), "`--server`"),
+            (None, Some(text)) => (text, "`SYSTEMPROMPT_API_URL`"),
+            (None, None) => (DEFAULT_SERVER, "the default"),
+        };
+        Url::parse(text)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+            .ok_or_else(|| {
+                CliError::usage(format!("{source} is `{text}`, which is not an http or https URL"))
+                    .hint(format!("write it like `{DEFAULT_SERVER}`"))
+            })
+    }
+
+    /// Private certificate authorities to trust: flag, then environment.
+    #[must_use]
+    pub fn ca_file(&self) -> Option<PathBuf> {
+        self.global.ca_file.clone().or_else(|| {
+            self.environment
+                .variable("SYSTEMPROMPT_CA_FILE")
+                .map(PathBuf::from)
+        })
+    }
+
+    /// From now on work goes on without us: Ctrl-C prints this command, which takes it up again.
+    pub fn set_reattach(&self, command: Option<String>) {
+        *self.reattach.lock().unwrap_or_else(PoisonError::into_inner) = command;
+    }
+
+    /// What Ctrl-C ends a command with.
+    #[must_use]
+    pub fn interrupted(&self) -> CliError {
+        let reattach = self
+            .reattach
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let error = CliError::new(Kind::Interrupted, "interrupted");
+        match reattach {
+            Some(command) => error.hint(format!("the work goes on; see how it ends with `{command}`")),
+            None => error,
+        }
+    }
+}

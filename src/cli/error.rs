@@ -1,0 +1,242 @@
+//! What a command fails with: kind, message, causes, hints; and the table kind → exit code.
+
+use std::error::Error;
+
+use serde_json::{Value, json};
+
+/// Why a command failed, as far as scripts care: each kind has one exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Anything that has no kind of its own.
+    Failed,
+    /// Wrong use, or an answer is missing and nobody can be asked.
+    Usage,
+    /// Not signed in, or signed in and not allowed.
+    NotAllowed,
+    /// What was named is not there.
+    NotFound,
+    /// Somebody else is at it, or the name is taken.
+    Conflict,
+    /// The plan or the quota does not allow it.
+    Payment,
+    /// The image could not be built.
+    BuildFailed,
+    /// The image could not be pushed.
+    PushFailed,
+    /// The new release failed, the old one serves on.
+    DeployFailed,
+    /// The deploy can go neither on nor back by itself.
+    DeployStuck,
+    /// The server cannot be reached.
+    Unreachable,
+    /// Ctrl-C.
+    Interrupted,
+    /// Whoever read our output has gone; nothing is said about it.
+    BrokenPipe,
+}
+
+impl Kind {
+    /// The exit code, as README's table says.
+    #[must_use]
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Failed | Self::BrokenPipe => 1,
+            Self::Usage => 2,
+            Self::NotAllowed => 3,
+            Self::NotFound => 4,
+            Self::Conflict => 5,
+            Self::Payment => 6,
+            Self::BuildFailed => 7,
+            Self::PushFailed => 8,
+            Self::DeployFailed => 9,
+            Self::DeployStuck => 10,
+            Self::Unreachable => 11,
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// The stable word for programs, where nothing more exact is known.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::NotAllowed => "not-allowed",
+            Self::NotFound => "not-found",
+            Self::Conflict => "conflict",
+            Self::Payment => "payment",
+            Self::BuildFailed => "build-failed",
+            Self::PushFailed => "push-failed",
+            Self::DeployFailed => "deploy-failed",
+            Self::DeployStuck => "deploy-stuck",
+            Self::Unreachable => "unreachable",
+            Self::Interrupted => "interrupted",
+            Self::BrokenPipe => "broken-pipe",
+        }
+    }
+}
+
+/// What a command fails with.
+#[derive(Debug)]
+pub struct CliError {
+    /// Decides the exit code.
+    pub kind: Kind,
+    report: Box<Report>,
+}
+
+#[derive(Debug)]
+struct Report {
+    code: Option<String>,
+    message: String,
+    source: Option<Box<dyn Error + Send + Sync>>,
+    details: Vec<String>,
+    hints: Vec<String>,
+    request_id: Option<String>,
+}
+
+impl CliError {
+    /// A failure: `message` says what failed, without a final period.
+    #[must_use]
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            report: Box::new(Report {
+                code: None,
+                message: message.into(),
+                source: None,
+                details: Vec::new(),
+                hints: Vec::new(),
+                request_id: None,
+            }),
+        }
+    }
+
+    /// A failure without a kind of its own.
+    #[must_use]
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::new(Kind::Failed, message)
+    }
+
+    /// Wrong use.
+    #[must_use]
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+
+    /// Why it failed; its own sources are printed too.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.report.source = Some(source.into());
+        self
+    }
+
+    /// The next thing to do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.report.hints.push(hint.into());
+        self
+    }
+
+    /// Lines that show more: refused fields, the last log lines of a release.
+    #[must_use]
+    pub fn details(mut self, lines: impl IntoIterator<Item = String>) -> Self {
+        self.report.details.extend(lines);
+        self
+    }
+
+    /// A stable word that is more exact than the kind.
+    #[must_use]
+    pub fn code(mut self, code: impl Into<String>) -> Self {
+        self.report.code = Some(code.into());
+        self
+    }
+
+    /// What the server calls the request, for its log.
+    #[must_use]
+    pub fn request(mut self, id: impl Into<String>) -> Self {
+        self.report.request_id = Some(id.into());
+        self
+    }
+
+    /// What failed.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.report.message
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub fn hints(&self) -> &[String] {
+        &self.report.hints
+    }
+
+    /// Every cause, outermost first; a cause that only repeats the one before is left out.
+    #[must_use]
+    pub fn causes(&self) -> Vec<String> {
+        let mut causes: Vec<String> = Vec::new();
+        let mut last = self.report.message.clone();
+        let mut next = self
+            .report
+            .source
+            .as_deref()
+            .map(|source| source as &(dyn Error + 'static));
+        while let Some(error) = next {
+            let text = error.to_string();
+            if !last.contains(&text) {
+                causes.push(text.clone());
+                last = text;
+            }
+            next = error.source();
+        }
+        causes
+    }
+
+    /// Lines that show more.
+    #[must_use]
+    pub fn detail_lines(&self) -> &[String] {
+        &self.report.details
+    }
+
+    /// What the server calls the request.
+    #[must_use]
+    pub fn request_id(&self) -> Option<&str> {
+        self.report.request_id.as_deref()
+    }
+
+    /// The error as the one document that `--json` writes on stderr.
+    #[must_use]
+    pub fn document(&self) -> Value {
+        json!({
+            "error": {
+                "code": self.report.code.as_deref().unwrap_or(self.kind.code()),
+                "message": self.report.message,
+                "causes": self.causes(),
+                "details": self.report.details,
+                "hints": self.report.hints,
+                "request_id": self.report.request_id,
+                "exit_code": self.kind.exit_code(),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CliError, Kind};
+
+    #[test]
+    fn a_cause_that_repeats_the_message_is_left_out() {
+        let cause = std::io::Error::other("disk is full");
+        let error = CliError::failed("failed to write `tenants.json`").because(cause);
+        assert_eq!(error.causes(), ["disk is full"]);
+        let error = CliError::failed("disk is full").because(std::io::Error::other("disk is full"));
+        assert!(error.causes().is_empty());
+    }
+
+    #[test]
+    fn the_document_carries_the_exit_code() {
+        let document = CliError::new(Kind::NotFound, "no tenant `x`").document();
+        assert_eq!(document["error"]["exit_code"], 4);
+        assert_eq!(document["error"]["code"], "not-found");
+    }
+}
