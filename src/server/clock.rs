@@ -41,6 +41,10 @@ impl Clock {
 
     /// The time now.
     #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the clock that everybody else is told to use"
+    )]
     pub fn now(&self) -> Time {
         match &*self.0 {
             Source::System => Time::from_millis(jiff::Timestamp::now().as_millisecond()),
