@@ -6,13 +6,23 @@
 pub mod accounts;
 pub mod api_tokens;
 pub mod checkouts;
+pub mod credential_grants;
 pub mod device_grants;
+pub mod events;
 pub mod idempotency_keys;
 pub mod migrate;
+pub mod operation_steps;
+pub mod operations;
+pub mod receipts;
+pub mod releases;
+pub mod resources;
 pub mod row;
+pub mod secret_versions;
 pub mod sessions;
 pub mod settings;
 pub mod sign_in_links;
+pub mod tenant_keys;
+pub mod tenants;
 pub mod web_sessions;
 
 use std::path::Path;
@@ -62,6 +72,22 @@ pub enum StoreError {
         /// Kind of row.
         what: &'static str,
         /// Its id.
+        id: String,
+    },
+    /// A state that cannot follow the present one.
+    #[error("a {what} that is `{from}` cannot become `{to}`")]
+    IllegalTransition {
+        /// Kind of row.
+        what: &'static str,
+        /// The state it is in.
+        from: String,
+        /// The state that was asked for.
+        to: String,
+    },
+    /// The worker that writes does not hold the operation any more.
+    #[error("operation `{id}` is held by another worker now")]
+    Fenced {
+        /// Which operation.
         id: String,
     },
     /// The schema could not be brought up to date.

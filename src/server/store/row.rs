@@ -161,6 +161,30 @@ impl Row {
         })
     }
 
+    /// A number that fits `u32`, or NULL.
+    ///
+    /// # Errors
+    /// The column is missing, not BIGINT or out of range.
+    pub fn opt_u32(&self, column: &'static str) -> Result<Option<u32>, StoreError> {
+        match self.opt_int(column)? {
+            None => Ok(None),
+            Some(_) => self.u32(column).map(Some),
+        }
+    }
+
+    /// A number that is not negative.
+    ///
+    /// # Errors
+    /// The column is missing, NULL, not BIGINT or negative.
+    pub fn u64(&self, column: &'static str) -> Result<u64, StoreError> {
+        let number = self.int(column)?;
+        u64::try_from(number).map_err(|source| StoreError::BadRow {
+            column,
+            value: number.to_string(),
+            source: Box::new(source),
+        })
+    }
+
     /// A 0/1 column.
     ///
     /// # Errors
@@ -186,6 +210,21 @@ impl Row {
         })
     }
 
+    /// A TEXT column parsed by its type's `FromStr`, or NULL.
+    ///
+    /// # Errors
+    /// The column is missing, or its text is refused.
+    pub fn opt_parse<T>(&self, column: &'static str) -> Result<Option<T>, StoreError>
+    where
+        T: std::str::FromStr,
+        T::Err: std::error::Error + Send + Sync + 'static,
+    {
+        match self.opt_text(column)? {
+            None => Ok(None),
+            Some(_) => self.parse(column).map(Some),
+        }
+    }
+
     /// A TEXT column that holds one word of a serde enum, or a JSON document.
     ///
     /// # Errors
@@ -197,6 +236,20 @@ impl Row {
             value: text,
             source: Box::new(source),
         })
+    }
+
+    /// A TEXT column that holds a JSON document, or NULL.
+    ///
+    /// # Errors
+    /// The column is missing or does not deserialize.
+    pub fn opt_json<T: serde::de::DeserializeOwned>(
+        &self,
+        column: &'static str,
+    ) -> Result<Option<T>, StoreError> {
+        match self.opt_text(column)? {
+            None => Ok(None),
+            Some(_) => self.json(column).map(Some),
+        }
     }
 
     /// A TEXT column that holds the bare word of a unit enum.

@@ -1,0 +1,126 @@
+//! Table `events`: the numbered lines of a tenant's history. SSE replays this table and nothing else.
+
+use serde_json::Value as Json;
+
+use crate::api::event::Event;
+use crate::api::id::{OperationId, TenantId};
+use crate::api::time::Time;
+use crate::server::store::row::Row;
+use crate::server::store::{StoreError, Tx};
+
+/// A line that is to be written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewEvent {
+    /// A name of the contract's table.
+    pub event: &'static str,
+    /// For people; nothing secret.
+    pub message: String,
+    /// More, by event; nothing secret.
+    pub detail: Json,
+}
+
+impl NewEvent {
+    /// A line without detail.
+    #[must_use]
+    pub fn new(event: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            event,
+            message: message.into(),
+            detail: Json::Object(serde_json::Map::new()),
+        }
+    }
+
+    /// The same line with detail.
+    #[must_use]
+    pub fn with(mut self, detail: Json) -> Self {
+        self.detail = detail;
+        self
+    }
+}
+
+/// Writes the tenant's next line: its number is one more than the last, its status the tenant's status now.
+///
+/// # Errors
+/// There is no such tenant, or the database fails.
+pub async fn append(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    operation: Option<&OperationId>,
+    new: &NewEvent,
+    now: Time,
+) -> Result<Event, StoreError> {
+    let counted = tx
+        .fetch_optional(
+            "UPDATE tenants SET last_event_seq = last_event_seq + 1 WHERE id = $1
+             RETURNING last_event_seq, status",
+            vec![tenant.as_str().into()],
+        )
+        .await?
+        .ok_or_else(|| StoreError::Missing {
+            what: "tenant",
+            id: tenant.to_string(),
+        })?;
+    let event = Event {
+        seq: counted.u64("last_event_seq")?,
+        tenant_id: tenant.clone(),
+        operation_id: operation.cloned(),
+        event: new.event.to_owned(),
+        status: counted.text("status")?,
+        message: new.message.clone(),
+        at: now,
+        detail: new.detail.clone(),
+    };
+    tx.execute(
+        "INSERT INTO events (tenant_id, seq, operation_id, event, status, message, detail, at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        vec![
+            tenant.as_str().into(),
+            counted.int("last_event_seq")?.into(),
+            operation.map(OperationId::as_str).into(),
+            event.event.as_str().into(),
+            event.status.as_str().into(),
+            event.message.as_str().into(),
+            event.detail.to_string().into(),
+            now.into(),
+        ],
+    )
+    .await?;
+    Ok(event)
+}
+
+/// The lines after number `since`, in order.
+///
+/// # Errors
+/// The database fails or a row is bad.
+pub async fn list_after(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    since: u64,
+    limit: u32,
+) -> Result<Vec<Event>, StoreError> {
+    tx.fetch_all(
+        "SELECT * FROM events WHERE tenant_id = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+        vec![
+            tenant.as_str().into(),
+            i64::try_from(since).unwrap_or(i64::MAX).into(),
+            limit.into(),
+        ],
+    )
+    .await?
+    .iter()
+    .map(read)
+    .collect()
+}
+
+fn read(row: &Row) -> Result<Event, StoreError> {
+    Ok(Event {
+        seq: row.u64("seq")?,
+        tenant_id: row.parse("tenant_id")?,
+        operation_id: row.opt_parse("operation_id")?,
+        event: row.text("event")?,
+        status: row.text("status")?,
+        message: row.text("message")?,
+        at: row.time("at")?,
+        detail: row.json("detail")?,
+    })
+}

@@ -1,0 +1,412 @@
+//! Table `operations`: durable pieces of work, claimed under a lease with a fencing number.
+//!
+//! A worker that claims an operation raises its `fence`; every later write of that worker names the number it
+//! got and changes nothing once another worker (or `abandon`) has raised it again.
+
+use serde_json::Value as Json;
+
+use crate::api::health::JobsHealth;
+use crate::api::id::{OperationId, TenantId};
+use crate::api::operation::{OperationError, OperationStatus, OperationSummary};
+use crate::api::time::Time;
+use crate::server::store::row::{Row, word_of};
+use crate::server::store::{StoreError, Tx};
+
+/// One row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OperationRow {
+    /// Names the operation.
+    pub id: OperationId,
+    /// The tenant it works on.
+    pub tenant_id: TenantId,
+    /// `create-tenant`, `deploy` …; permanent.
+    pub kind: String,
+    /// How it stands.
+    pub status: OperationStatus,
+    /// What was asked for.
+    pub params: Json,
+    /// What it made.
+    pub result: Json,
+    /// Why it failed, is stuck, or takes back what it made.
+    pub error: Option<OperationError>,
+    /// Who asked.
+    pub requested_by: String,
+    /// Raised at every claim.
+    pub fence: i64,
+    /// When the worker that holds it must have renewed its lease.
+    pub lease_until: Option<Time>,
+    /// Not before this time.
+    pub run_at: Time,
+    /// When it was asked for.
+    pub created_at: Time,
+    /// When its row last changed.
+    pub updated_at: Time,
+    /// When it reached a terminal status.
+    pub finished_at: Option<Time>,
+}
+
+impl OperationRow {
+    /// The operation in one line.
+    #[must_use]
+    pub fn summary(&self) -> OperationSummary {
+        OperationSummary {
+            id: self.id.clone(),
+            kind: self.kind.clone(),
+            status: self.status,
+            requested_by: self.requested_by.clone(),
+            created_at: self.created_at,
+        }
+    }
+}
+
+fn read(row: &Row) -> Result<OperationRow, StoreError> {
+    Ok(OperationRow {
+        id: row.parse("id")?,
+        tenant_id: row.parse("tenant_id")?,
+        kind: row.text("kind")?,
+        status: row.word("status")?,
+        params: row.json("params")?,
+        result: row.json("result")?,
+        error: row.opt_json("error")?,
+        requested_by: row.text("requested_by")?,
+        fence: row.int("fence")?,
+        lease_until: row.opt_time("lease_until")?,
+        run_at: row.time("run_at")?,
+        created_at: row.time("created_at")?,
+        updated_at: row.time("updated_at")?,
+        finished_at: row.opt_time("finished_at")?,
+    })
+}
+
+/// Queues an operation.
+///
+/// # Errors
+/// [`StoreError::Duplicate`]: the tenant has one that is not finished.
+pub async fn insert(
+    tx: &mut Tx,
+    (id, tenant): (&OperationId, &TenantId),
+    (kind, params): (&str, &Json),
+    requested_by: &str,
+    now: Time,
+) -> Result<(), StoreError> {
+    tx.execute(
+        "INSERT INTO operations (id, tenant_id, kind, status, params, result, error, requested_by, fence,
+             lease_owner, lease_until, run_at, created_at, updated_at, finished_at)
+         VALUES ($1, $2, $3, 'queued', $4, '{}', NULL, $5, 0, NULL, NULL, $6, $6, $6, NULL)",
+        vec![
+            id.as_str().into(),
+            tenant.as_str().into(),
+            kind.into(),
+            params.to_string().into(),
+            requested_by.into(),
+            now.into(),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// The operation, if there is one of that id.
+///
+/// # Errors
+/// The database fails or the row is bad.
+pub async fn find(tx: &mut Tx, id: &OperationId) -> Result<Option<OperationRow>, StoreError> {
+    tx.fetch_optional("SELECT * FROM operations WHERE id = $1", vec![id.as_str().into()])
+        .await?
+        .map(|row| read(&row))
+        .transpose()
+}
+
+/// The operation that must be there.
+///
+/// # Errors
+/// [`StoreError::Missing`]: there is none.
+pub async fn get(tx: &mut Tx, id: &OperationId) -> Result<OperationRow, StoreError> {
+    find(tx, id).await?.ok_or_else(|| missing(id))
+}
+
+/// The operation that holds the tenant now.
+///
+/// # Errors
+/// The database fails or the row is bad.
+pub async fn find_unfinished(tx: &mut Tx, tenant: &TenantId) -> Result<Option<OperationRow>, StoreError> {
+    tx.fetch_optional(
+        "SELECT * FROM operations WHERE tenant_id = $1 AND finished_at IS NULL",
+        vec![tenant.as_str().into()],
+    )
+    .await?
+    .map(|row| read(&row))
+    .transpose()
+}
+
+/// The tenant's newest operation of one kind.
+///
+/// # Errors
+/// The database fails or the row is bad.
+pub async fn find_newest(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    kind: &str,
+) -> Result<Option<OperationRow>, StoreError> {
+    tx.fetch_optional(
+        "SELECT * FROM operations WHERE tenant_id = $1 AND kind = $2 ORDER BY id DESC LIMIT 1",
+        vec![tenant.as_str().into(), kind.into()],
+    )
+    .await?
+    .map(|row| read(&row))
+    .transpose()
+}
+
+/// The tenant's operations before `before`, newest first.
+///
+/// # Errors
+/// The database fails or a row is bad.
+pub async fn list_by_tenant(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    before: Option<&OperationId>,
+    limit: u32,
+) -> Result<Vec<OperationRow>, StoreError> {
+    tx.fetch_all(
+        "SELECT * FROM operations WHERE tenant_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
+        vec![
+            tenant.as_str().into(),
+            // `~` sorts after every letter of an id.
+            before.map_or("~", OperationId::as_str).into(),
+            limit.into(),
+        ],
+    )
+    .await?
+    .iter()
+    .map(read)
+    .collect()
+}
+
+/// How the queue is.
+///
+/// # Errors
+/// The database fails.
+pub async fn queue_health(tx: &mut Tx, now: Time) -> Result<JobsHealth, StoreError> {
+    let row = tx
+        .fetch_optional(
+            "SELECT COUNT(CASE WHEN status = 'queued' THEN 1 END) AS queued,
+                 COUNT(CASE WHEN status IN ('running', 'undoing') THEN 1 END) AS running,
+                 COUNT(CASE WHEN status = 'stuck' THEN 1 END) AS stuck,
+                 MIN(CASE WHEN status = 'queued' THEN created_at END) AS oldest
+             FROM operations WHERE finished_at IS NULL",
+            vec![],
+        )
+        .await?
+        .ok_or(StoreError::UnexpectedNull { column: "queued" })?;
+    let waiting = row
+        .opt_time("oldest")?
+        .map_or(0, |oldest| now.seconds_since(oldest));
+    Ok(JobsHealth {
+        queued: row.u64("queued")?,
+        running: row.u64("running")?,
+        stuck: row.u64("stuck")?,
+        oldest_waiting_seconds: u64::try_from(waiting).unwrap_or(0),
+    })
+}
+
+/// Takes the operation that has waited longest, if one may run now.
+///
+/// # Errors
+/// The database fails or the row is bad.
+pub async fn claim(
+    tx: &mut Tx,
+    owner: &str,
+    lease_seconds: i64,
+    now: Time,
+) -> Result<Option<OperationRow>, StoreError> {
+    // PostgreSQL rechecks the outer condition on the row as it is after waiting for its lock, so of two
+    // workers that chose the same row one changes nothing and looks again.
+    tx.fetch_optional(
+        "UPDATE operations SET lease_owner = $1, lease_until = $2, fence = fence + 1, updated_at = $3,
+             status = CASE WHEN status = 'queued' THEN 'running' ELSE status END
+         WHERE id = (
+             SELECT id FROM operations
+             WHERE status IN ('queued', 'running', 'undoing') AND run_at <= $3
+                 AND (lease_until IS NULL OR lease_until < $3)
+             ORDER BY run_at, id LIMIT 1)
+             AND status IN ('queued', 'running', 'undoing') AND run_at <= $3
+             AND (lease_until IS NULL OR lease_until < $3)
+         RETURNING *",
+        vec![owner.into(), now.plus_seconds(lease_seconds).into(), now.into()],
+    )
+    .await?
+    .map(|row| read(&row))
+    .transpose()
+}
+
+/// When the next operation may be claimed, for the worker's sleep.
+///
+/// # Errors
+/// The database fails.
+pub async fn next_run_at(tx: &mut Tx) -> Result<Option<Time>, StoreError> {
+    tx.fetch_optional(
+        "SELECT MIN(run_at) AS next FROM operations
+         WHERE status IN ('queued', 'running', 'undoing') AND lease_until IS NULL",
+        vec![],
+    )
+    .await?
+    .map_or(Ok(None), |row| row.opt_time("next"))
+}
+
+/// Keeps an operation for longer.
+///
+/// # Errors
+/// [`StoreError::Fenced`]: somebody else holds it.
+pub async fn renew_lease(
+    tx: &mut Tx,
+    (id, fence): (&OperationId, i64),
+    until: Time,
+) -> Result<(), StoreError> {
+    let rows = tx
+        .execute(
+            "UPDATE operations SET lease_until = $3
+             WHERE id = $1 AND fence = $2 AND lease_owner IS NOT NULL",
+            vec![id.as_str().into(), fence.into(), until.into()],
+        )
+        .await?;
+    held(id, rows)
+}
+
+/// Gives an operation back to the queue, to be taken again at `run_at`.
+///
+/// # Errors
+/// [`StoreError::Fenced`]: somebody else holds it.
+pub async fn release(
+    tx: &mut Tx,
+    (id, fence): (&OperationId, i64),
+    run_at: Time,
+    now: Time,
+) -> Result<(), StoreError> {
+    let rows = tx
+        .execute(
+            "UPDATE operations SET lease_owner = NULL, lease_until = NULL, run_at = $3, updated_at = $4
+             WHERE id = $1 AND fence = $2",
+            vec![id.as_str().into(), fence.into(), run_at.into(), now.into()],
+        )
+        .await?;
+    held(id, rows)
+}
+
+/// Checks that the worker still holds the operation, and marks it as changed. The first write of every transaction
+/// of a worker, so that two of them can not both pass.
+///
+/// # Errors
+/// [`StoreError::Fenced`]: somebody else holds it.
+pub async fn check_fence(tx: &mut Tx, (id, fence): (&OperationId, i64), now: Time) -> Result<(), StoreError> {
+    let rows = tx
+        .execute(
+            "UPDATE operations SET updated_at = $3 WHERE id = $1 AND fence = $2",
+            vec![id.as_str().into(), fence.into(), now.into()],
+        )
+        .await?;
+    held(id, rows)
+}
+
+/// Whether an operation in state `from` may go to `to`.
+#[must_use]
+pub const fn may_become(from: OperationStatus, to: OperationStatus) -> bool {
+    use OperationStatus::{Abandoned, Failed, Queued, Running, Stuck, Succeeded, Undoing, Undone};
+    matches!(
+        (from, to),
+        (Queued, Running | Abandoned)
+            | (Running, Succeeded | Failed | Undoing | Stuck | Abandoned | Queued)
+            | (Undoing, Failed | Undone | Stuck | Abandoned)
+            | (Stuck, Queued | Undoing | Abandoned)
+            | (Failed, Queued | Abandoned)
+    )
+}
+
+/// A change of an operation's state.
+#[derive(Clone, Debug)]
+pub struct Transition {
+    /// The state it goes to.
+    pub to: OperationStatus,
+    /// Why, where it is a bad one; `None` leaves what stands there.
+    pub error: Option<OperationError>,
+    /// What it made; `None` leaves what stands there.
+    pub result: Option<Json>,
+}
+
+impl Transition {
+    /// Only the state.
+    #[must_use]
+    pub const fn to(to: OperationStatus) -> Self {
+        Self {
+            to,
+            error: None,
+            result: None,
+        }
+    }
+}
+
+/// Moves an operation to another state. A state in which no worker holds it gives up the lease, raises the fence
+/// and, when it is terminal, frees the tenant.
+///
+/// # Errors
+/// [`StoreError::IllegalTransition`]: it may not go there; [`StoreError::Duplicate`]: it would be open again
+/// while the tenant has another open one.
+pub async fn transition(
+    tx: &mut Tx,
+    id: &OperationId,
+    change: &Transition,
+    now: Time,
+) -> Result<(), StoreError> {
+    let row = get(tx, id).await?;
+    if !may_become(row.status, change.to) {
+        return Err(StoreError::IllegalTransition {
+            what: "operation",
+            from: word_of(&row.status),
+            to: word_of(&change.to),
+        });
+    }
+    let error = change.error.as_ref().or(row.error.as_ref());
+    let kept_error = match change.to {
+        OperationStatus::Queued | OperationStatus::Succeeded => None,
+        _ => error.and_then(|error| serde_json::to_string(error).ok()),
+    };
+    let rows = tx
+        .execute(
+            "UPDATE operations SET status = $2, error = $3, result = $4, finished_at = $5, updated_at = $6,
+                 run_at = CASE WHEN $7 = 1 THEN $6 ELSE run_at END,
+                 fence = CASE WHEN $7 = 1 THEN fence + 1 ELSE fence END,
+                 lease_owner = CASE WHEN $7 = 1 THEN NULL ELSE lease_owner END,
+                 lease_until = CASE WHEN $7 = 1 THEN NULL ELSE lease_until END
+             WHERE id = $1 AND fence = $8",
+            vec![
+                id.as_str().into(),
+                word_of(&change.to).into(),
+                kept_error.into(),
+                change.result.as_ref().unwrap_or(&row.result).to_string().into(),
+                change.to.is_terminal().then_some(now).into(),
+                now.into(),
+                let_go(row.status, change.to).into(),
+                row.fence.into(),
+            ],
+        )
+        .await?;
+    held(id, rows)
+}
+
+/// Whether the worker that holds it must stop: every change but that of a worker going from doing to undoing.
+fn let_go(from: OperationStatus, to: OperationStatus) -> bool {
+    !(from == OperationStatus::Running && to == OperationStatus::Undoing)
+}
+
+fn held(id: &OperationId, rows: u64) -> Result<(), StoreError> {
+    if rows == 1 {
+        return Ok(());
+    }
+    Err(StoreError::Fenced { id: id.to_string() })
+}
+
+fn missing(id: &OperationId) -> StoreError {
+    StoreError::Missing {
+        what: "operation",
+        id: id.to_string(),
+    }
+}
