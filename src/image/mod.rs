@@ -1,3 +1,11 @@
 //! Docker on this machine: preflight, fingerprint, context, build, push. Progress goes out as values.
+//!
+//! Nothing here reads the environment or writes to the terminal: the caller hands in an
+//! [`endpoint::EngineEnvironment`] and a [`progress::Progress`].
 
+pub mod database;
+pub mod endpoint;
+pub mod engine;
+pub mod error;
 pub mod progress;
+pub mod pull;
