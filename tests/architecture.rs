@@ -17,7 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("workspace", &["api"]),
     ("image", &["api"]),
     ("runtime", &["api"]),
-    ("cli", &["api", "client", "workspace", "image"]),
+    ("cli", &["api", "client", "workspace", "image", "server::clock"]),
     ("server::clock", &["api"]),
     ("server::containers", &["api"]),
     ("server::store", &["api", "server::clock"]),
@@ -89,13 +89,10 @@ const DOORS: &[(&str, &[&str])] = &[
 /// The composition root: it alone sees all of the server, and is seen through a door of `cli`.
 const ROOT: &str = "src/server/mod.rs";
 
-/// Where the environment is read, and where the terminal is written.
-const ENVIRONMENT_READERS: &[&str] = &[
-    "src/server/config.rs",
-    "src/cli/context.rs",
-    "src/runtime/settings.rs",
-];
-const TERMINAL_WRITERS: &str = "src/cli/ui";
+/// Where the environment is read. A tenant's runtime gets it from the command line's context.
+const ENVIRONMENT_READERS: &[&str] = &["src/server/config.rs", "src/cli/context.rs"];
+/// Where the terminal is written: `ui`, and what runs before there is one (usage errors, completion scripts).
+const TERMINAL_WRITERS: &[&str] = &["src/cli/ui/", "src/cli/mod.rs", "src/cli/completions.rs"];
 
 const SOURCE_LINES: usize = 400;
 const TEST_LINES: usize = 600;
@@ -293,13 +290,13 @@ fn every_file_says_what_it_is_and_stays_small() {
 fn only_the_ui_writes_to_the_terminal_and_only_settings_read_the_environment() {
     let mut faults = Vec::new();
     for file in rust_files("src") {
-        let writes = file.path.starts_with(TERMINAL_WRITERS);
+        let writes = TERMINAL_WRITERS.iter().any(|place| file.path.starts_with(place));
         let reads = ENVIRONMENT_READERS.contains(&file.path.as_str());
         for (number, code) in file.code() {
             let prints = ["println!", "print!(", "io::stdout()", "io::stderr()"];
             if !writes && prints.iter().any(|word| code.contains(word)) {
                 faults.push(format!(
-                    "{}:{number}: only {TERMINAL_WRITERS} writes to the terminal",
+                    "{}:{number}: only {TERMINAL_WRITERS:?} write to the terminal",
                     file.path
                 ));
             }
