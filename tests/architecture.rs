@@ -20,18 +20,23 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cli", &["api", "client", "workspace", "image", "server::clock"]),
     ("server::clock", &["api"]),
     ("server::containers", &["api"]),
+    // The pretended machines of the fakes, one world for all three.
+    ("server::world", &["api"]),
     ("server::store", &["api", "server::clock"]),
     ("server::vault", &["api", "server::clock"]),
     ("server::billing", &["api", "server::clock"]),
     ("server::registry", &["api", "server::clock"]),
     (
         "server::databases",
-        &["api", "server::clock", "server::containers"],
+        &["api", "server::clock", "server::containers", "server::world"],
     ),
-    ("server::edge", &["api", "server::clock", "server::containers"]),
+    (
+        "server::edge",
+        &["api", "server::clock", "server::containers", "server::world"],
+    ),
     (
         "server::providers",
-        &["api", "server::clock", "server::containers"],
+        &["api", "server::clock", "server::containers", "server::world"],
     ),
     ("server::auth", &["api", "server::clock", "server::store"]),
     (
