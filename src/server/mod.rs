@@ -1,5 +1,6 @@
 //! The management API.
 
+pub mod auth;
 pub mod clock;
 pub mod databases;
 pub mod edge;
