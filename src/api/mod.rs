@@ -5,6 +5,7 @@ pub mod checkout;
 pub mod event;
 pub mod health;
 pub mod id;
+pub mod log;
 pub mod name;
 pub mod oauth;
 pub mod operation;

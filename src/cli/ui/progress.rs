@@ -140,10 +140,8 @@ impl Reporter {
     fn advanced(&self, id: &str, done: u64, total: Option<u64>) {
         let mut parts = self.parts();
         let Some(part) = parts.get_mut(id) else { return };
-        if total.is_some() && part.total.is_none() {
-            if let Some(bar) = &part.bar {
-                bar.set_style(bytes_style());
-            }
+        if let (Some(_), None, Some(bar)) = (total, part.total, &part.bar) {
+            bar.set_style(bytes_style());
         }
         part.total = total.or(part.total);
         if let Some(bar) = &part.bar {

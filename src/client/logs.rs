@@ -1,0 +1,94 @@
+//! Log lines of a tenant, line by line as they come.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use reqwest::header::ACCEPT;
+
+use crate::api::id::TenantId;
+use crate::api::log::{CONTENT_TYPE, LogLine, LogQuery};
+use crate::client::Client;
+use crate::client::error::ClientError;
+
+/// A line that is longer than this is cut off from the rest.
+const LONGEST_LINE: usize = 1024 * 1024;
+
+impl Client {
+    /// Tells every line to `take` until the end, or for ever with `follow`, or until `take` has enough.
+    pub async fn read_logs(
+        &self,
+        tenant: &TenantId,
+        query: &LogQuery,
+        take: &mut (dyn FnMut(LogLine) -> ControlFlow<()> + Send),
+    ) -> Result<(), ClientError> {
+        let mut query = query.clone();
+        let mut last: Vec<LogLine> = Vec::new();
+        loop {
+            let mut told = false;
+            let ended = self
+                .read_logs_once(tenant, &query, &mut |line| {
+                    // A new connection begins at the last time that was seen: lines of that moment come again.
+                    if last.contains(&line) {
+                        return ControlFlow::Continue(());
+                    }
+                    if last.first().is_none_or(|seen| seen.at < line.at) {
+                        last.clear();
+                    }
+                    last.push(line.clone());
+                    told = true;
+                    take(line)
+                })
+                .await;
+            match ended {
+                Ok(ControlFlow::Break(())) => return Ok(()),
+                Ok(ControlFlow::Continue(())) if !query.follow => return Ok(()),
+                Ok(ControlFlow::Continue(())) => {}
+                Err(error) if query.follow && told && error.is_passing() => {}
+                Err(error) if query.follow && !last.is_empty() && error.is_passing() => {
+                    (self.inner.notice)(&format!("{error}; still trying"));
+                }
+                Err(error) => return Err(error),
+            }
+            if let Some(line) = last.first() {
+                query.since = Some(line.at.plus_seconds(-1));
+                query.tail = None;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    async fn read_logs_once(
+        &self,
+        tenant: &TenantId,
+        query: &LogQuery,
+        take: &mut (dyn FnMut(LogLine) -> ControlFlow<()> + Send),
+    ) -> Result<ControlFlow<()>, ClientError> {
+        let url = self.url(&format!("/api/v1/tenants/{tenant}/logs"), None);
+        let request = self
+            .inner
+            .streams
+            .get(url)
+            .query(query)
+            .header(ACCEPT, CONTENT_TYPE)
+            .bearer_auth(self.access_token().await?.expose());
+        let response = request.send().await.map_err(|error| self.lost(error))?;
+        let mut chunks = self.accepted(response).await?.bytes_stream();
+        let mut rest: Vec<u8> = Vec::new();
+        while let Some(chunk) = chunks.next().await {
+            rest.extend_from_slice(&chunk.map_err(|error| self.lost(error))?);
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = rest.drain(..=end).collect();
+                if let Ok(line) = serde_json::from_slice(&line)
+                    && take(line).is_break()
+                {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            if rest.len() > LONGEST_LINE {
+                rest.clear();
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
