@@ -5,16 +5,36 @@
 //! answers exactly as what is absent. Answers of the router stand for themselves: merge it outside of
 //! compression (manifests are byte-exact), time-outs and body limits (layers are large and slow).
 
+mod auth;
+mod blobs;
+mod digest;
+mod document;
+mod error;
+mod grant;
+mod http;
+mod local;
+mod manifests;
+mod names;
+mod range;
+mod referrers;
+mod store;
+mod tags;
 mod token;
+mod token_endpoint;
+mod uploads;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::api::id::TenantId;
+use crate::api::registry::tenant_tag;
 use crate::api::secret::SecretText;
 use crate::api::time::Time;
 use crate::server::clock::Clock;
-use crate::server::registry::token::Tokens;
+use crate::server::registry::digest::Digest;
+use crate::server::registry::local::LocalStore;
+use crate::server::registry::store::ObjectStore;
+use crate::server::registry::token::{LONGEST_SECONDS, Tokens};
 
 /// With what the gate is opened.
 #[derive(Clone, Debug)]
@@ -71,7 +91,9 @@ pub struct Gate(Arc<Inner>);
 
 struct Inner {
     settings: GateSettings,
+    clock: Clock,
     tokens: Tokens,
+    store: Box<dyn ObjectStore>,
 }
 
 impl Gate {
@@ -80,11 +102,16 @@ impl Gate {
     /// # Errors
     /// The folder cannot be made or written.
     pub async fn open(settings: GateSettings, clock: Clock) -> Result<Self, GateError> {
-        tokio::fs::create_dir_all(&settings.directory)
+        let store = LocalStore::open(settings.directory.clone())
             .await
             .map_err(GateError::Open)?;
-        let tokens = Tokens::new(&settings.signing_key, clock);
-        Ok(Self(Arc::new(Inner { settings, tokens })))
+        let tokens = Tokens::new(&settings.signing_key, clock.clone());
+        Ok(Self(Arc::new(Inner {
+            settings,
+            clock,
+            tokens,
+            store: Box::new(store),
+        })))
     }
 
     /// Makes a credential (the password for `docker login`, any user name) for one tenant.
@@ -103,28 +130,43 @@ impl Gate {
     ///
     /// # Errors
     /// The object store cannot be read.
-    pub async fn resolve_tag(&self, _tenant: &TenantId) -> Result<Option<ManifestInfo>, GateError> {
-        Ok(None)
+    pub async fn resolve_tag(&self, tenant: &TenantId) -> Result<Option<ManifestInfo>, GateError> {
+        let store = &*self.0.store;
+        let digest = manifests::find_tag(store, tenant, &tenant_tag(tenant))
+            .await
+            .map_err(GateError::Read)?;
+        match digest {
+            Some(digest) => manifests::info(store, tenant, &digest)
+                .await
+                .map_err(GateError::Read),
+            None => Ok(None),
+        }
     }
 
     /// A manifest of the tenant by its digest.
     ///
     /// # Errors
     /// The object store cannot be read.
-    pub async fn manifest(
-        &self,
-        _tenant: &TenantId,
-        _digest: &str,
-    ) -> Result<Option<ManifestInfo>, GateError> {
-        Ok(None)
+    pub async fn manifest(&self, tenant: &TenantId, digest: &str) -> Result<Option<ManifestInfo>, GateError> {
+        match digest.parse::<Digest>() {
+            Ok(digest) => manifests::info(&*self.0.store, tenant, &digest)
+                .await
+                .map_err(GateError::Read),
+            Err(_) => Ok(None),
+        }
     }
 
     /// Removes everything of the tenant; succeeds when there is nothing. Credentials minted before are dead.
     ///
     /// # Errors
     /// The object store cannot be written.
-    pub async fn remove_tenant(&self, _tenant: &TenantId) -> Result<(), GateError> {
-        Ok(())
+    pub async fn remove_tenant(&self, tenant: &TenantId) -> Result<(), GateError> {
+        let now = self.0.clock.now();
+        self.0
+            .store
+            .remove_namespace(tenant, now)
+            .await
+            .map_err(GateError::Write)
     }
 
     /// Removes uploads that nobody has gone on with for 24 hours; the composition root calls it now and then.
@@ -132,7 +174,9 @@ impl Gate {
     /// # Errors
     /// The object store cannot be read or written.
     pub async fn sweep(&self) -> Result<(), GateError> {
-        Ok(())
+        // No credential lives longer, so the memory of a removed tenant need not either.
+        let limit = self.0.clock.now().plus_seconds(-i64::from(LONGEST_SECONDS));
+        self.0.store.sweep(limit).await.map_err(GateError::Write)
     }
 
     /// Whether the object store can be written.
@@ -140,15 +184,12 @@ impl Gate {
     /// # Errors
     /// It cannot.
     pub async fn ping(&self) -> Result<(), GateError> {
-        tokio::fs::metadata(&self.0.settings.directory)
-            .await
-            .map(|_| ())
-            .map_err(GateError::Open)
+        self.0.store.ping().await.map_err(GateError::Write)
     }
 
     /// The routes `/v2/…` and `/v2/token`.
     #[must_use]
     pub fn router(&self) -> axum::Router {
-        axum::Router::new()
+        http::router(Arc::clone(&self.0))
     }
 }

@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use crate::api::id::TenantId;
-use crate::api::registry::{REPOSITORY, tenant_tag};
+use crate::api::registry::REPOSITORY;
 use crate::api::secret::SecretText;
 use crate::api::time::Time;
 use crate::server::clock::Clock;
 use crate::server::registry::GateAccess;
+use crate::server::registry::grant::{Action, Grant, granted};
 
 /// A credential lives no longer than this; what must outlast every credential (tombstones) counts on it.
 pub(super) const LONGEST_SECONDS: u32 = 24 * 3600;
@@ -19,59 +20,6 @@ pub(super) const LONGEST_SECONDS: u32 = 24 * 3600;
 const ACCESS_SECONDS: i64 = 900;
 /// The Docker token contract: clients take anything below for 60 all the same.
 const SHORTEST_ANSWER_SECONDS: i64 = 60;
-
-/// One action on a repository, as scopes and access lists spell it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Action {
-    /// Read.
-    Pull,
-    /// Add.
-    Push,
-    /// Remove.
-    Delete,
-}
-
-impl GateAccess {
-    fn actions(self) -> &'static [Action] {
-        match self {
-            Self::Pull => &[Action::Pull],
-            Self::Push => &[Action::Pull, Action::Push],
-            Self::Manage => &[Action::Pull, Action::Push, Action::Delete],
-        }
-    }
-}
-
-/// What a verified token lets its bearer do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Grant {
-    /// In whose namespace.
-    pub(super) tenant: TenantId,
-    /// What the credential behind it may do at most.
-    pub(super) access: GateAccess,
-    /// When the credential was made, in milliseconds.
-    pub(super) minted_at: Time,
-    /// When it ends.
-    pub(super) expires_at: Time,
-    actions: Vec<Action>,
-}
-
-impl Grant {
-    /// Whether this token carries `action`.
-    pub(super) fn allows(&self, action: Action) -> bool {
-        self.actions.contains(&action)
-    }
-
-    /// Whether a new token from the same credential could carry `action`.
-    pub(super) fn could_allow(&self, action: Action) -> bool {
-        self.access.actions().contains(&action)
-    }
-
-    /// Whether `tag` may be written.
-    pub(super) fn may_write_tag(&self, tag: &str) -> bool {
-        self.access == GateAccess::Manage || tag == tenant_tag(&self.tenant)
-    }
-}
 
 /// What a credential is traded for.
 pub(super) struct AccessToken {
@@ -177,7 +125,7 @@ impl Tokens {
     }
 
     /// Trades a verified credential for a token that carries what of `scopes` the credential allows.
-    pub(super) fn trade(&self, credential: &Grant, scopes: &[String]) -> AccessToken {
+    pub(super) fn trade(&self, credential: &Grant, scopes: &[&str]) -> AccessToken {
         let now = self.clock.now();
         let iat = now.as_millis().div_euclid(1000);
         let exp = credential
@@ -280,34 +228,4 @@ fn decode<T: DeserializeOwned>(text: &str, key: &DecodingKey, rules: &Validation
     jsonwebtoken::decode(text, key, rules)
         .ok()
         .map(|data| data.claims)
-}
-
-/// The intersection of what is asked and what the credential allows; unknown names and actions fall away.
-fn granted(scopes: &[String], credential: &Grant) -> Vec<Action> {
-    let mut actions = Vec::new();
-    let asked = scopes
-        .iter()
-        .flat_map(|scope| scope.split_ascii_whitespace())
-        .filter_map(|scope| {
-            scope
-                .strip_prefix("repository:")?
-                .strip_prefix(REPOSITORY)?
-                .strip_prefix(':')
-        })
-        .flat_map(|list| list.split(','));
-    for word in asked {
-        let wanted: &[Action] = match word {
-            "pull" => &[Action::Pull],
-            "push" => &[Action::Push],
-            "delete" => &[Action::Delete],
-            "*" => &[Action::Pull, Action::Push, Action::Delete],
-            _ => &[],
-        };
-        for action in wanted {
-            if credential.allows(*action) && !actions.contains(action) {
-                actions.push(*action);
-            }
-        }
-    }
-    actions
 }
