@@ -5,6 +5,8 @@ pub mod clock;
 pub mod databases;
 pub mod edge;
 pub mod providers;
+pub mod provision;
 pub mod registry;
 pub mod store;
+pub mod vault;
 pub mod world;

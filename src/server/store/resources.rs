@@ -71,6 +71,25 @@ pub async fn set_removed(
     Ok(())
 }
 
+/// Writes that nothing of a kind is left.
+///
+/// # Errors
+/// The database fails.
+pub async fn set_kind_removed(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    kind: &str,
+    now: Time,
+) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE resources SET state = 'removed', updated_at = $3
+         WHERE tenant_id = $1 AND kind = $2 AND state <> 'removed'",
+        vec![tenant.as_str().into(), kind.into(), now.into()],
+    )
+    .await?;
+    Ok(())
+}
+
 /// Forgets what a step intended, once it is known what became of it.
 ///
 /// # Errors

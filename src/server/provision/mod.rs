@@ -1,0 +1,104 @@
+//! Provisioning: durable operations on tenants. The only module that touches the world; handlers see only this.
+//!
+//! A handler queues work with [`enqueue`] in its own transaction and calls [`Provision::wake`] after the commit.
+//! The engine claims the operation, asks [`saga`] what comes next, runs that step, and writes step log, ledger,
+//! events and the tenant's state in one transaction under the operation's fencing number.
+
+mod context;
+mod decide;
+mod effects;
+mod logs;
+mod report;
+mod saga;
+mod secrets;
+mod work;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Notify, watch};
+
+use crate::api::id::TenantId;
+pub use crate::server::provision::context::{Images, Parts, ProvisionSettings};
+pub use crate::server::provision::decide::DecideError;
+pub use crate::server::provision::logs::{LogError, LogLines};
+pub use crate::server::provision::report::{TenantParts, WorldHealth};
+pub use crate::server::provision::secrets::SecretError;
+pub use crate::server::provision::work::{DeployParams, EnqueueError, NewOperation, Work, enqueue};
+use crate::server::store::Tx;
+
+/// Provisioning. Cheap to clone.
+#[derive(Clone)]
+pub struct Provision(Arc<Inner>);
+
+struct Inner {
+    parts: Parts,
+    wake: Notify,
+    watchers: Mutex<HashMap<TenantId, watch::Sender<u64>>>,
+}
+
+impl Provision {
+    /// Provisioning over `parts`. Nothing runs before [`Provision::start`].
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(Inner {
+            parts,
+            wake: Notify::new(),
+            watchers: Mutex::default(),
+        }))
+    }
+
+    /// Queues work in the caller's transaction; see [`enqueue`].
+    ///
+    /// # Errors
+    /// The tenant is busy, in the wrong state, or the store fails.
+    pub async fn enqueue(
+        &self,
+        tx: &mut Tx,
+        new: NewOperation,
+    ) -> Result<crate::api::id::OperationId, EnqueueError> {
+        enqueue(tx, &self.0.parts.clock, new).await
+    }
+
+    /// Says that the table of operations has changed: look now.
+    pub fn wake(&self) {
+        self.0.wake.notify_one();
+    }
+
+    /// Changes whenever the tenant's history may have a new line. It carries no data: read the table.
+    #[must_use]
+    pub fn changes(&self, tenant: &TenantId) -> watch::Receiver<u64> {
+        let mut watchers = self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        watchers.retain(|_, sender| sender.receiver_count() > 0);
+        watchers
+            .entry(tenant.clone())
+            .or_insert_with(|| watch::channel(0).0)
+            .subscribe()
+    }
+
+    /// Tells who watches the tenant that its history may have a new line, after a commit that wrote one.
+    pub fn announce(&self, tenant: &TenantId) {
+        let watchers = self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = watchers.get(tenant) {
+            sender.send_modify(|count| *count = count.wrapping_add(1));
+        }
+    }
+
+    /// The name under which a tenant of that label answers.
+    #[must_use]
+    pub fn hostname(&self, label: &str) -> String {
+        self.0.parts.edge.hostname(label)
+    }
+
+    /// Where a tenant of that label answers.
+    #[must_use]
+    pub fn url(&self, label: &str) -> String {
+        self.0.parts.edge.url(label)
+    }
+
+    /// What runs new tenants: `docker`, `fake` …
+    #[must_use]
+    pub fn provider_name(&self) -> &'static str {
+        self.0.parts.provider.name()
+    }
+}

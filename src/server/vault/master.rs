@@ -1,0 +1,154 @@
+//! The master key: a file with all its versions, and a canary beside it that tells whether it is the right file.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::server::clock::Clock;
+use crate::server::vault::VaultError;
+use crate::server::vault::cipher::{Key, open, seal};
+
+const KEY_FILE: &str = "master.key";
+const CANARY_FILE: &str = "master.canary";
+const CANARY_NAME: &str = "systemprompt:canary:v1";
+const CANARY: &[u8] = b"the master key is the right one";
+
+/// All versions of the master key.
+pub(super) struct MasterKeys {
+    current: (u32, Key),
+    keys: BTreeMap<u32, Key>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Document {
+    current: u32,
+    keys: BTreeMap<u32, String>,
+}
+
+impl MasterKeys {
+    /// Reads the file, or makes it where neither file nor canary is there.
+    pub(super) fn open(directory: &Path, clock: &Clock) -> Result<Self, VaultError> {
+        let (key_file, canary_file) = (directory.join(KEY_FILE), directory.join(CANARY_FILE));
+        let canary = read(&canary_file)?;
+        let document = match (read(&key_file)?, &canary) {
+            (Some(document), _) => document,
+            (None, Some(_)) => {
+                return Err(VaultError::KeyMissing {
+                    path: key_file.display().to_string(),
+                });
+            }
+            (None, None) => {
+                create(&key_file, &fresh_document(clock)?)?;
+                // Read back: of two servers that start at once, one wrote the file that stays.
+                read(&key_file)?.unwrap_or_default()
+            }
+        };
+        let master = Self::parse(&key_file, &document)?;
+        match canary {
+            Some(canary) => master.check(&key_file, &canary)?,
+            None => {
+                let (_, key) = master.current();
+                create(&canary_file, &seal(key, clock.random(), CANARY_NAME, CANARY)?)?;
+            }
+        }
+        Ok(master)
+    }
+
+    /// The version that seals, and its number.
+    pub(super) fn current(&self) -> (u32, &Key) {
+        (self.current.0, &self.current.1)
+    }
+
+    /// A version that opens.
+    pub(super) fn version(&self, version: u32) -> Result<&Key, VaultError> {
+        self.keys
+            .get(&version)
+            .ok_or(VaultError::UnknownVersion { version })
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, VaultError> {
+        let malformed = |source: Box<dyn std::error::Error + Send + Sync>| VaultError::Malformed {
+            path: path.display().to_string(),
+            source,
+        };
+        let document: Document = serde_json::from_str(text).map_err(|source| malformed(Box::new(source)))?;
+        let mut keys = BTreeMap::new();
+        for (version, text) in &document.keys {
+            let bytes = Zeroizing::new(
+                STANDARD
+                    .decode(text)
+                    .map_err(|source| malformed(Box::new(source)))?,
+            );
+            let key = <[u8; 32]>::try_from(bytes.as_slice())
+                .map_err(|_| malformed(format!("version {version} is not 32 bytes long").into()))?;
+            keys.insert(*version, Zeroizing::new(key));
+        }
+        let Some(current) = keys.get(&document.current).cloned() else {
+            let missing = format!("its current version {} is not in it", document.current);
+            return Err(malformed(missing.into()));
+        };
+        Ok(Self {
+            current: (document.current, current),
+            keys,
+        })
+    }
+
+    /// The canary may be older than the current version: any version that opens it proves the file.
+    fn check(&self, path: &Path, canary: &str) -> Result<(), VaultError> {
+        let opens =
+            |key: &Key| open(key, CANARY_NAME, canary.trim()).is_some_and(|plain| plain.as_slice() == CANARY);
+        if self.keys.values().any(opens) {
+            return Ok(());
+        }
+        Err(VaultError::WrongKey {
+            path: path.display().to_string(),
+        })
+    }
+}
+
+fn fresh_document(clock: &Clock) -> Result<String, VaultError> {
+    let key = Zeroizing::new(clock.random::<32>());
+    let document = Document {
+        current: 1,
+        keys: [(1, STANDARD.encode(key.as_slice()))].into(),
+    };
+    serde_json::to_string_pretty(&document).map_err(|source| VaultError::Malformed {
+        path: KEY_FILE.to_owned(),
+        source: Box::new(source),
+    })
+}
+
+fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> VaultError {
+    let path = path.display().to_string();
+    move |source| VaultError::File { path, source }
+}
+
+fn read(path: &Path) -> Result<Option<String>, VaultError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(path)(error)),
+    }
+}
+
+/// Writes a file that is not there yet, whole or not at all, readable by its owner only.
+fn create(path: &Path, text: &str) -> Result<(), VaultError> {
+    let directory: PathBuf = path.parent().map(Path::to_owned).unwrap_or_default();
+    // Temporary files are made with mode 0600.
+    let mut file = tempfile::NamedTempFile::new_in(&directory).map_err(failed(path))?;
+    file.write_all(text.as_bytes()).map_err(failed(path))?;
+    file.as_file().sync_all().map_err(failed(path))?;
+    match file.persist_noclobber(path) {
+        Ok(_) => {}
+        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) => return Err(failed(path)(error.error)),
+    }
+    std::fs::File::open(&directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(failed(path))
+}
