@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod clock;
+pub mod containers;
 pub mod databases;
 pub mod edge;
 pub mod providers;

@@ -1,0 +1,379 @@
+//! Containers.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ContainerSummary, NetworkingConfig};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
+    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+};
+use sha2::{Digest as _, Sha256};
+
+use crate::server::containers::network::endpoint;
+use crate::server::containers::{Engine, EngineError, EngineFault, Labels, key};
+
+/// A container that shall run.
+#[derive(Clone, Debug)]
+pub struct ContainerSpec {
+    /// Its name.
+    pub name: String,
+    /// To whom it belongs.
+    pub labels: Labels,
+    /// What it is made of. Labels and networks are filled in.
+    pub body: ContainerCreateBody,
+    /// The networks that it is in before it starts.
+    pub networks: Vec<JoinedNetwork>,
+    /// Files that it finds when it starts.
+    pub files: Vec<ContainerFile>,
+    /// How long an older one that differs may take to end.
+    pub grace: Duration,
+}
+
+/// A network that a container is in, and its names there.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct JoinedNetwork {
+    /// Which.
+    pub name: String,
+    /// The names besides the container's own.
+    pub aliases: Vec<String>,
+}
+
+/// A file or directory inside a container.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct ContainerFile {
+    /// The directory that is there already.
+    pub directory: String,
+    /// Its path from there; a directory when it ends with `/`.
+    pub path: String,
+    /// Its permissions.
+    pub mode: u32,
+    /// User and group.
+    pub owner: (u64, u64),
+    /// What is in it.
+    pub contents: Vec<u8>,
+}
+
+/// What [`Engine::ensure_container`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ensured {
+    /// An equal one was there.
+    Adopted,
+    /// It is new, or replaced another.
+    Made,
+}
+
+/// How often a look and a call may be overtaken by somebody else.
+const ATTEMPTS: u32 = 5;
+
+impl Engine {
+    /// The container runs afterwards. An equal one is adopted and started if need be, one that differs is replaced.
+    ///
+    /// # Errors
+    /// The name belongs to something else, or the engine refuses.
+    pub async fn ensure_container(&self, spec: &ContainerSpec) -> Result<Ensured, EngineError> {
+        let config = fingerprint(spec);
+        for _ in 0..ATTEMPTS {
+            let Some(found) = self.find_container(&spec.name).await? else {
+                match self.create(spec, &config).await {
+                    Err(error) if error.fault == EngineFault::Conflict => continue,
+                    Err(error) => return Err(error),
+                    Ok(()) => {}
+                }
+                self.start(spec).await?;
+                return Ok(Ensured::Made);
+            };
+            let labels = labels_of(&found);
+            if !spec.labels.own(self.instance(), &labels) {
+                let action = format!("make the container `{}`", spec.name);
+                return Err(EngineError::plain(EngineFault::Conflict, action));
+            }
+            if labels.get(key::CONFIG) == Some(&config) {
+                if !is_running(&found) {
+                    self.start(spec).await?;
+                }
+                return Ok(Ensured::Adopted);
+            }
+            self.remove_container(&spec.name, spec.grace).await?;
+        }
+        let action = format!(
+            "make the container `{}`: somebody else keeps changing it",
+            spec.name
+        );
+        Err(EngineError::plain(EngineFault::Busy, action))
+    }
+
+    /// Makes the container without starting it. [`EngineFault::Conflict`] when there is one of that name.
+    ///
+    /// # Errors
+    /// The engine refuses.
+    pub async fn create_container(&self, spec: &ContainerSpec) -> Result<(), EngineError> {
+        self.create(spec, &fingerprint(spec)).await
+    }
+
+    /// The container as it is; `None` when there is none of that name.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub async fn find_container(&self, name: &str) -> Result<Option<ContainerInspectResponse>, EngineError> {
+        let found = self
+            .docker()
+            .await?
+            .inspect_container(name, None::<InspectContainerOptions>)
+            .await;
+        match found.map_err(|source| EngineError::new(format!("look at the container `{name}`"), source)) {
+            Ok(container) => Ok(Some(container)),
+            Err(error) if error.fault == EngineFault::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// This installation's containers with these labels, running or not.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub async fn list_containers(
+        &self,
+        labels: &[(&str, &str)],
+    ) -> Result<Vec<ContainerSummary>, EngineError> {
+        let options = ListContainersOptionsBuilder::new()
+            .all(true)
+            .filters(&self.filter(labels))
+            .build();
+        self.docker()
+            .await?
+            .list_containers(Some(options))
+            .await
+            .map_err(|source| EngineError::new("list containers", source))
+    }
+
+    /// The container is gone afterwards: TERM, `grace`, KILL, removed with its unnamed volumes.
+    ///
+    /// # Errors
+    /// The engine refuses.
+    pub async fn remove_container(&self, name: &str, grace: Duration) -> Result<(), EngineError> {
+        let action = format!("remove the container `{name}`");
+        let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
+        if seconds > 0 {
+            let options = StopContainerOptionsBuilder::new().t(seconds).build();
+            let stopped = self.docker().await?.stop_container(name, Some(options)).await;
+            match stopped.map_err(|source| EngineError::new(action.clone(), source)) {
+                Err(error) if error.fault == EngineFault::NotFound => return Ok(()),
+                other => other?,
+            }
+        }
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        let removed = self.docker().await?.remove_container(name, Some(options)).await;
+        match removed.map_err(|source| EngineError::new(action, source)) {
+            Err(error) if error.fault == EngineFault::NotFound => Ok(()),
+            // "removal is already in progress": somebody else's call does it
+            Err(error) if error.fault == EngineFault::Conflict => self.wait_until_gone(name, error).await,
+            other => other,
+        }
+    }
+
+    /// Writes files into the container, running or not.
+    ///
+    /// # Errors
+    /// The engine refuses.
+    pub async fn upload(&self, container: &str, files: &[ContainerFile]) -> Result<(), EngineError> {
+        let action = || format!("write files into the container `{container}`");
+        let mut directories: BTreeMap<&str, Vec<&ContainerFile>> = BTreeMap::new();
+        for file in files {
+            directories.entry(&file.directory).or_default().push(file);
+        }
+        for (directory, files) in directories {
+            let bytes = archive(&files).map_err(|source| EngineError {
+                fault: EngineFault::Refused,
+                action: action(),
+                source: Some(Box::new(source)),
+            })?;
+            let options = UploadToContainerOptionsBuilder::new().path(directory).build();
+            self.docker()
+                .await?
+                .upload_to_container(container, Some(options), bollard::body_full(bytes.into()))
+                .await
+                .map_err(|source| EngineError::new(action(), source))?;
+        }
+        Ok(())
+    }
+
+    async fn create(&self, spec: &ContainerSpec, config: &str) -> Result<(), EngineError> {
+        let mut labels = spec.labels.write(self.instance());
+        labels.insert(key::CONFIG.to_owned(), config.to_owned());
+        let mut body = spec.body.clone();
+        body.labels = Some(labels);
+        // Engines before API 1.44 take one network at creation; the others are joined before the start.
+        if let Some(first) = spec.networks.first() {
+            body.networking_config = Some(NetworkingConfig {
+                endpoints_config: Some(HashMap::from([(first.name.clone(), endpoint(&first.aliases))])),
+            });
+            body.host_config.get_or_insert_default().network_mode = Some(first.name.clone());
+        }
+        let options = CreateContainerOptionsBuilder::new().name(&spec.name).build();
+        self.docker()
+            .await?
+            .create_container(Some(options), body)
+            .await
+            .map(|_| ())
+            .map_err(|source| EngineError::new(format!("make the container `{}`", spec.name), source))
+    }
+
+    /// Completes a container that was made, perhaps by a process that died right after, and starts it.
+    async fn start(&self, spec: &ContainerSpec) -> Result<(), EngineError> {
+        for network in spec.networks.iter().skip(1) {
+            self.connect(&network.name, &spec.name, &network.aliases).await?;
+        }
+        self.upload(&spec.name, &spec.files).await?;
+        self.docker()
+            .await?
+            .start_container(&spec.name, None)
+            .await
+            .map_err(|source| EngineError::new(format!("start the container `{}`", spec.name), source))
+    }
+
+    async fn wait_until_gone(&self, name: &str, error: EngineError) -> Result<(), EngineError> {
+        for _ in 0..50 {
+            if self.find_container(name).await?.is_none() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Err(error)
+    }
+}
+
+/// The archive that brings these files into one directory.
+///
+/// # Errors
+/// A path is too long for the format.
+pub fn archive(files: &[&ContainerFile]) -> std::io::Result<Vec<u8>> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for file in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(if file.path.ends_with('/') {
+            tar::EntryType::Directory
+        } else {
+            tar::EntryType::Regular
+        });
+        header.set_mode(file.mode);
+        header.set_uid(file.owner.0);
+        header.set_gid(file.owner.1);
+        header.set_size(file.contents.len() as u64);
+        builder.append_data(&mut header, &file.path, file.contents.as_slice())?;
+    }
+    builder.into_inner()
+}
+
+/// Whether the container's process runs.
+pub(crate) fn is_running(container: &ContainerInspectResponse) -> bool {
+    container.state.as_ref().and_then(|state| state.running) == Some(true)
+}
+
+/// The labels of a container.
+pub(crate) fn labels_of(container: &ContainerInspectResponse) -> HashMap<String, String> {
+    container
+        .config
+        .as_ref()
+        .and_then(|config| config.labels.clone())
+        .unwrap_or_default()
+}
+
+/// Tells two specs apart, whoever asked for them: everything but the labels goes in, in one order.
+fn fingerprint(spec: &ContainerSpec) -> String {
+    let parts = serde_json::json!({ "body": spec.body, "networks": spec.networks, "files": spec.files });
+    let mut text = String::new();
+    write_sorted(&parts, &mut text);
+    hex::encode(Sha256::digest(text.as_bytes()))
+        .chars()
+        .take(32)
+        .collect()
+}
+
+fn write_sorted(value: &serde_json::Value, text: &mut String) {
+    match value {
+        serde_json::Value::Object(map) => {
+            let sorted: BTreeMap<_, _> = map.iter().collect();
+            text.push('{');
+            for (name, value) in sorted {
+                text.push_str(&serde_json::Value::from(name.as_str()).to_string());
+                text.push(':');
+                write_sorted(value, text);
+                text.push(',');
+            }
+            text.push('}');
+        }
+        serde_json::Value::Array(items) => {
+            text.push('[');
+            for item in items {
+                write_sorted(item, text);
+                text.push(',');
+            }
+            text.push(']');
+        }
+        other => text.push_str(&other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::time::Duration;
+
+    use bollard::models::{ContainerCreateBody, HostConfig};
+
+    use super::{ContainerFile, ContainerSpec, archive, fingerprint};
+    use crate::server::containers::Labels;
+
+    fn spec(image: &str) -> ContainerSpec {
+        let tmpfs = ["/a", "/b", "/c", "/d", "/e"].map(|path| (path.to_owned(), String::new()));
+        ContainerSpec {
+            name: "sp-x-edge".to_owned(),
+            labels: Labels::of_installation("edge"),
+            body: ContainerCreateBody {
+                image: Some(image.to_owned()),
+                host_config: Some(HostConfig {
+                    tmpfs: Some(HashMap::from(tmpfs)),
+                    ..HostConfig::default()
+                }),
+                ..ContainerCreateBody::default()
+            },
+            networks: Vec::new(),
+            files: Vec::new(),
+            grace: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn equal_specs_have_equal_fingerprints_in_whatever_order_their_maps_are() {
+        // Every HashMap has its own random order.
+        assert_eq!(fingerprint(&spec("a")), fingerprint(&spec("a")));
+        assert_ne!(fingerprint(&spec("a")), fingerprint(&spec("b")));
+    }
+
+    #[test]
+    fn archives_keep_owner_and_mode() {
+        let file = ContainerFile {
+            directory: "/srv".to_owned(),
+            path: "data/".to_owned(),
+            mode: 0o750,
+            owner: (1000, 1001),
+            contents: Vec::new(),
+        };
+        let bytes = archive(&[&file]).expect("archive");
+        let mut archive = tar::Archive::new(bytes.as_slice());
+        let entry = archive
+            .entries()
+            .expect("entries")
+            .next()
+            .expect("one")
+            .expect("readable");
+        let header = entry.header();
+        assert!(header.entry_type().is_dir());
+        assert_eq!(header.mode().expect("mode"), 0o750);
+        assert_eq!(
+            (header.uid().expect("uid"), header.gid().expect("gid")),
+            (1000, 1001)
+        );
+    }
+}

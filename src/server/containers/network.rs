@@ -1,0 +1,195 @@
+//! Networks, and who is in them.
+
+use bollard::errors::Error;
+use bollard::models::{
+    EndpointSettings, Ipam, IpamConfig, NetworkConnectRequest, NetworkCreateRequest,
+    NetworkDisconnectRequest, NetworkInspect,
+};
+use bollard::query_parameters::ListNetworksOptionsBuilder;
+
+use crate::server::containers::{Engine, EngineError, EngineFault, Labels};
+
+/// A network that shall be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkSpec {
+    /// Its name.
+    pub name: String,
+    /// Its addresses (`10.213.0.0/28`); from the engine's own pool when absent.
+    pub subnet: Option<String>,
+    /// Whether it has no way out.
+    pub internal: bool,
+    /// To whom it belongs.
+    pub labels: Labels,
+}
+
+impl Engine {
+    /// The network is there afterwards.
+    ///
+    /// # Errors
+    /// The addresses or the name belong to somebody else, or the engine refuses.
+    pub async fn ensure_network(&self, spec: &NetworkSpec) -> Result<(), EngineError> {
+        if self.adopt_network(spec).await? {
+            return Ok(());
+        }
+        let ipam = spec.subnet.as_ref().map(|subnet| Ipam {
+            config: Some(vec![IpamConfig {
+                subnet: Some(subnet.clone()),
+                ..IpamConfig::default()
+            }]),
+            ..Ipam::default()
+        });
+        let request = NetworkCreateRequest {
+            name: spec.name.clone(),
+            driver: Some("bridge".to_owned()),
+            internal: Some(spec.internal),
+            ipam,
+            labels: Some(spec.labels.write(self.instance())),
+            ..NetworkCreateRequest::default()
+        };
+        match self.docker().await?.create_network(request).await {
+            Ok(_) => Ok(()),
+            Err(source) => {
+                // Somebody may have made it between our look and our call. Equal names are no error to the engine,
+                // equal addresses are.
+                if self.adopt_network(spec).await? {
+                    return Ok(());
+                }
+                Err(EngineError::new(
+                    format!("make the network `{}`", spec.name),
+                    source,
+                ))
+            }
+        }
+    }
+
+    /// The network is gone afterwards. What the installation itself has in it leaves it first.
+    ///
+    /// # Errors
+    /// A tenant's container is in it, or the engine refuses.
+    pub async fn remove_network(&self, name: &str) -> Result<(), EngineError> {
+        let removed = self.docker().await?.remove_network(name).await;
+        match removed.map_err(|source| EngineError::new(format!("remove the network `{name}`"), source)) {
+            Err(error) if error.fault == EngineFault::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// The network as it is, with the names of who is in it; `None` when there is none of that name.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub async fn find_network(&self, name: &str) -> Result<Option<NetworkInspect>, EngineError> {
+        let found = self.docker().await?.inspect_network(name, None).await;
+        match found.map_err(|source| EngineError::new(format!("look at the network `{name}`"), source)) {
+            Ok(network) => Ok(Some(network)),
+            Err(error) if error.fault == EngineFault::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Names of this installation's networks with these labels.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub async fn list_networks(&self, labels: &[(&str, &str)]) -> Result<Vec<String>, EngineError> {
+        let options = ListNetworksOptionsBuilder::new()
+            .filters(&self.filter(labels))
+            .build();
+        let networks = self
+            .docker()
+            .await?
+            .list_networks(Some(options))
+            .await
+            .map_err(|source| EngineError::new("list networks", source))?;
+        Ok(networks.into_iter().filter_map(|network| network.name).collect())
+    }
+
+    /// The container is in the network afterwards, under these names besides its own.
+    ///
+    /// # Errors
+    /// One of the two is not there, or the engine refuses.
+    pub async fn connect(
+        &self,
+        network: &str,
+        container: &str,
+        aliases: &[String],
+    ) -> Result<(), EngineError> {
+        let request = NetworkConnectRequest {
+            container: container.to_owned(),
+            endpoint_config: Some(endpoint(aliases)),
+        };
+        let connected = self.docker().await?.connect_network(network, request).await;
+        let Err(source) = connected else {
+            return Ok(());
+        };
+        if says(&source, "already exists in network") || says(&source, "already attached") {
+            return Ok(());
+        }
+        Err(EngineError::new(
+            format!("join `{container}` to the network `{network}`"),
+            source,
+        ))
+    }
+
+    /// The container is not in the network afterwards.
+    ///
+    /// # Errors
+    /// The engine refuses.
+    pub async fn disconnect(&self, network: &str, container: &str) -> Result<(), EngineError> {
+        let request = NetworkDisconnectRequest {
+            container: container.to_owned(),
+            force: Some(true),
+        };
+        let Err(source) = self.docker().await?.disconnect_network(network, request).await else {
+            return Ok(());
+        };
+        if says(&source, "is not connected to") {
+            return Ok(());
+        }
+        let error = EngineError::new(
+            format!("take `{container}` out of the network `{network}`"),
+            source,
+        );
+        if error.fault == EngineFault::NotFound {
+            return Ok(());
+        }
+        Err(error)
+    }
+
+    async fn adopt_network(&self, spec: &NetworkSpec) -> Result<bool, EngineError> {
+        let Some(found) = self.find_network(&spec.name).await? else {
+            return Ok(false);
+        };
+        let action = format!("make the network `{}`", spec.name);
+        if !spec
+            .labels
+            .own(self.instance(), &found.labels.unwrap_or_default())
+        {
+            return Err(EngineError::plain(EngineFault::Conflict, action));
+        }
+        let subnets: Vec<String> = found
+            .ipam
+            .and_then(|ipam| ipam.config)
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|config| config.subnet)
+            .collect();
+        match &spec.subnet {
+            Some(wanted) if !subnets.contains(wanted) => {
+                Err(EngineError::plain(EngineFault::AddressInUse, action))
+            }
+            _ => Ok(true),
+        }
+    }
+}
+
+pub(super) fn endpoint(aliases: &[String]) -> EndpointSettings {
+    EndpointSettings {
+        aliases: (!aliases.is_empty()).then(|| aliases.to_vec()),
+        ..EndpointSettings::default()
+    }
+}
+
+fn says(error: &Error, text: &str) -> bool {
+    matches!(error, Error::DockerResponseServerError { message, .. } if message.contains(text))
+}
