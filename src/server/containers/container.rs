@@ -121,7 +121,7 @@ impl Engine {
             .await?
             .inspect_container(name, None::<InspectContainerOptions>)
             .await;
-        match found.map_err(|source| EngineError::new(format!("look at the container `{name}`"), source)) {
+        match found.map_err(|source| EngineError::engine(format!("look at the container `{name}`"), source)) {
             Ok(container) => Ok(Some(container)),
             Err(error) if error.fault == EngineFault::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -144,7 +144,7 @@ impl Engine {
             .await?
             .list_containers(Some(options))
             .await
-            .map_err(|source| EngineError::new("list containers", source))
+            .map_err(|source| EngineError::engine("list containers", source))
     }
 
     /// The container is gone afterwards: TERM, `grace`, KILL, removed with its unnamed volumes.
@@ -157,14 +157,14 @@ impl Engine {
         if seconds > 0 {
             let options = StopContainerOptionsBuilder::new().t(seconds).build();
             let stopped = self.docker().await?.stop_container(name, Some(options)).await;
-            match stopped.map_err(|source| EngineError::new(action.clone(), source)) {
+            match stopped.map_err(|source| EngineError::engine(action.clone(), source)) {
                 Err(error) if error.fault == EngineFault::NotFound => return Ok(()),
                 other => other?,
             }
         }
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
         let removed = self.docker().await?.remove_container(name, Some(options)).await;
-        match removed.map_err(|source| EngineError::new(action, source)) {
+        match removed.map_err(|source| EngineError::engine(action, source)) {
             Err(error) if error.fault == EngineFault::NotFound => Ok(()),
             // "removal is already in progress": somebody else's call does it
             Err(error) if error.fault == EngineFault::Conflict => self.wait_until_gone(name, error).await,
@@ -193,7 +193,7 @@ impl Engine {
                 .await?
                 .upload_to_container(container, Some(options), bollard::body_full(bytes.into()))
                 .await
-                .map_err(|source| EngineError::new(action(), source))?;
+                .map_err(|source| EngineError::engine(action(), source))?;
         }
         Ok(())
     }
@@ -216,7 +216,7 @@ impl Engine {
             .create_container(Some(options), body)
             .await
             .map(|_| ())
-            .map_err(|source| EngineError::new(format!("make the container `{}`", spec.name), source))
+            .map_err(|source| EngineError::engine(format!("make the container `{}`", spec.name), source))
     }
 
     /// Completes a container that was made, perhaps by a process that died right after, and starts it.
@@ -229,7 +229,7 @@ impl Engine {
             .await?
             .start_container(&spec.name, None)
             .await
-            .map_err(|source| EngineError::new(format!("start the container `{}`", spec.name), source))
+            .map_err(|source| EngineError::engine(format!("start the container `{}`", spec.name), source))
     }
 
     async fn wait_until_gone(&self, name: &str, error: EngineError) -> Result<(), EngineError> {

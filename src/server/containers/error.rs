@@ -44,7 +44,8 @@ pub struct EngineError {
 }
 
 impl EngineError {
-    pub(crate) fn new(action: impl Into<String>, source: Error) -> Self {
+    /// A call that the engine answered with an error. `action` completes "failed to …".
+    pub fn engine(action: impl Into<String>, source: Error) -> Self {
         Self {
             fault: classify(&source),
             action: action.into(),
@@ -52,7 +53,17 @@ impl EngineError {
         }
     }
 
-    pub(crate) fn plain(fault: EngineFault, action: impl Into<String>) -> Self {
+    /// Something that was to be there is not.
+    pub fn missing(action: impl Into<String>) -> Self {
+        Self::plain(EngineFault::NotFound, action)
+    }
+
+    /// Something that did not come to its end, and may the next time.
+    pub fn busy(action: impl Into<String>) -> Self {
+        Self::plain(EngineFault::Busy, action)
+    }
+
+    pub(super) fn plain(fault: EngineFault, action: impl Into<String>) -> Self {
         Self {
             fault,
             action: action.into(),

@@ -60,7 +60,7 @@ impl Engine {
     /// The engine does not answer.
     pub async fn find_image(&self, image: &str) -> Result<Option<ImageInspect>, EngineError> {
         let found = self.docker().await?.inspect_image(image).await;
-        match found.map_err(|source| EngineError::new(format!("look at the image `{image}`"), source)) {
+        match found.map_err(|source| EngineError::engine(format!("look at the image `{image}`"), source)) {
             Ok(image) => Ok(Some(image)),
             Err(error) if error.fault == EngineFault::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -90,7 +90,7 @@ impl Engine {
                 Ok(None) => return Ok(()),
                 // The stream begins with 200 and may fail inside; bollard turns that into an error of the stream.
                 Ok(Some(Ok(_))) => patience = NEXT_WORD,
-                Ok(Some(Err(source))) => return Err(EngineError::new(action(), source)),
+                Ok(Some(Err(source))) => return Err(EngineError::engine(action(), source)),
                 Err(_) => return Err(EngineError::plain(EngineFault::Busy, action())),
             }
         }

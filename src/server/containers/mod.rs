@@ -79,7 +79,7 @@ impl Engine {
             .docker
             .get_or_try_init(|| connect(self.0.settings.endpoint.as_deref().unwrap_or(USUAL_ENDPOINT)))
             .await
-            .map_err(|source| EngineError::new("reach the Docker Engine", source))
+            .map_err(|source| EngineError::engine("reach the Docker Engine", source))
     }
 
     /// Whether the engine answers; text for `/health`.
@@ -92,7 +92,7 @@ impl Engine {
             .await?
             .version()
             .await
-            .map_err(|source| EngineError::new("ask the Docker Engine for its version", source))?;
+            .map_err(|source| EngineError::engine("ask the Docker Engine for its version", source))?;
         let text = |part: Option<String>| part.unwrap_or_else(|| "?".to_owned());
         Ok(format!(
             "Docker Engine {}, API {}",

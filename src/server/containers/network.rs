@@ -54,7 +54,7 @@ impl Engine {
                 if self.adopt_network(spec).await? {
                     return Ok(());
                 }
-                Err(EngineError::new(
+                Err(EngineError::engine(
                     format!("make the network `{}`", spec.name),
                     source,
                 ))
@@ -68,7 +68,7 @@ impl Engine {
     /// A tenant's container is in it, or the engine refuses.
     pub async fn remove_network(&self, name: &str) -> Result<(), EngineError> {
         let removed = self.docker().await?.remove_network(name).await;
-        match removed.map_err(|source| EngineError::new(format!("remove the network `{name}`"), source)) {
+        match removed.map_err(|source| EngineError::engine(format!("remove the network `{name}`"), source)) {
             Err(error) if error.fault == EngineFault::NotFound => Ok(()),
             other => other,
         }
@@ -80,7 +80,7 @@ impl Engine {
     /// The engine does not answer.
     pub async fn find_network(&self, name: &str) -> Result<Option<NetworkInspect>, EngineError> {
         let found = self.docker().await?.inspect_network(name, None).await;
-        match found.map_err(|source| EngineError::new(format!("look at the network `{name}`"), source)) {
+        match found.map_err(|source| EngineError::engine(format!("look at the network `{name}`"), source)) {
             Ok(network) => Ok(Some(network)),
             Err(error) if error.fault == EngineFault::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -100,7 +100,7 @@ impl Engine {
             .await?
             .list_networks(Some(options))
             .await
-            .map_err(|source| EngineError::new("list networks", source))?;
+            .map_err(|source| EngineError::engine("list networks", source))?;
         Ok(networks.into_iter().filter_map(|network| network.name).collect())
     }
 
@@ -125,7 +125,7 @@ impl Engine {
         if says(&source, "already exists in network") || says(&source, "already attached") {
             return Ok(());
         }
-        Err(EngineError::new(
+        Err(EngineError::engine(
             format!("join `{container}` to the network `{network}`"),
             source,
         ))
@@ -146,7 +146,7 @@ impl Engine {
         if says(&source, "is not connected to") {
             return Ok(());
         }
-        let error = EngineError::new(
+        let error = EngineError::engine(
             format!("take `{container}` out of the network `{network}`"),
             source,
         );

@@ -36,7 +36,7 @@ impl Engine {
             .await?
             .create_volume(request)
             .await
-            .map_err(|source| EngineError::new(action.clone(), source))?;
+            .map_err(|source| EngineError::engine(action.clone(), source))?;
         if labels.own(self.instance(), &volume.labels) {
             return Ok(volume.labels);
         }
@@ -51,7 +51,7 @@ impl Engine {
         let options = RemoveVolumeOptionsBuilder::new().force(true).build();
         let removed = self.docker().await?.remove_volume(name, Some(options)).await;
         let removed =
-            removed.map_err(|source| EngineError::new(format!("remove the volume `{name}`"), source));
+            removed.map_err(|source| EngineError::engine(format!("remove the volume `{name}`"), source));
         match removed {
             Err(error) if error.fault == EngineFault::NotFound => Ok(()),
             other => other,
@@ -71,7 +71,7 @@ impl Engine {
             .await?
             .list_volumes(Some(options))
             .await
-            .map_err(|source| EngineError::new("list volumes", source))?;
+            .map_err(|source| EngineError::engine("list volumes", source))?;
         let volumes = listed.volumes.unwrap_or_default();
         Ok(volumes.into_iter().map(|volume| volume.name).collect())
     }

@@ -4,6 +4,7 @@
 //! and labels that derive from the tenant id, and answers the same. Removing what is not there succeeds.
 //! Providers never see the database.
 
+pub mod docker;
 pub mod fake;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,135 @@
+//! What holds a tenant together, and what it has.
+
+use std::time::Duration;
+
+use bollard::models::ContainerSummary;
+
+use crate::server::containers::{Engine, EngineError, key};
+use crate::server::providers::docker::pool::AddressPool;
+use crate::server::providers::docker::render::{self, Names};
+use crate::server::providers::{Made, ProviderError, TenantSpec};
+
+/// Makes the tenant's networks.
+pub(super) async fn create(
+    engine: &Engine,
+    pool: AddressPool,
+    spec: &TenantSpec,
+    names: &Names,
+) -> Result<Vec<Made>, ProviderError> {
+    let subnets = pool
+        .subnets(spec.network_slot)
+        .ok_or_else(|| ProviderError::Fatal {
+            code: "address-pool-full",
+            what: format!(
+                "failed to find addresses for `{}`: the pool {pool} is full",
+                spec.label
+            ),
+            hint: Some("start the server with a larger `--address-pool`".to_owned()),
+            source: None,
+        })?;
+    let mut made = Vec::new();
+    for network in render::networks(spec, names, subnets) {
+        engine.ensure_network(&network).await?;
+        made.push(Made {
+            kind: "network",
+            external_id: network.name,
+        });
+    }
+    Ok(made)
+}
+
+/// Removes the tenant's networks. The installation's own containers leave them; machines must be gone.
+pub(super) async fn remove(engine: &Engine, spec: &TenantSpec, names: &Names) -> Result<(), ProviderError> {
+    clear(engine, spec).await?;
+    let infrastructure = [engine.name("postgres"), engine.name("edge")];
+    for network in [names.edge_network(), names.private_network()] {
+        let Some(found) = engine.find_network(&network).await? else {
+            continue;
+        };
+        let inside = found.containers.unwrap_or_default();
+        for container in inside.into_values().filter_map(|endpoint| endpoint.name) {
+            if !infrastructure.contains(&container) {
+                return Err(in_use(&network, &container));
+            }
+            engine.disconnect(&network, &container).await?;
+        }
+        engine.remove_network(&network).await?;
+    }
+    Ok(())
+}
+
+/// Removes the containers that ran something once.
+pub(super) async fn clear(engine: &Engine, spec: &TenantSpec) -> Result<(), EngineError> {
+    for container in containers(engine, spec).await? {
+        if matches!(role(&container), "command" | "preparation") {
+            engine.remove_container(name(&container), Duration::ZERO).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Names of the tenant's machines, newest first.
+pub(super) async fn list_machines(engine: &Engine, spec: &TenantSpec) -> Result<Vec<String>, ProviderError> {
+    let mut machines = containers(engine, spec).await?;
+    machines.retain(|container| role(container) == "machine");
+    machines.sort_by_key(|container| std::cmp::Reverse((container.created, release(container))));
+    Ok(machines
+        .iter()
+        .map(|container| name(container).to_owned())
+        .collect())
+}
+
+/// Everything that the engine has for the tenant.
+pub(super) async fn list_resources(engine: &Engine, spec: &TenantSpec) -> Result<Vec<Made>, ProviderError> {
+    let wanted = [(key::TENANT, spec.tenant_id.as_str())];
+    let networks = engine.list_networks(&wanted).await?;
+    let volumes = engine.list_volumes(&wanted).await?;
+    let containers = containers(engine, spec).await?;
+    let made = |kind| move |external_id| Made { kind, external_id };
+    let mut all: Vec<Made> = networks.into_iter().map(made("network")).collect();
+    all.extend(volumes.into_iter().map(made("volume")));
+    all.extend(containers.iter().map(|container| Made {
+        kind: if role(container) == "machine" {
+            "machine"
+        } else {
+            "command"
+        },
+        external_id: name(container).to_owned(),
+    }));
+    Ok(all)
+}
+
+async fn containers(engine: &Engine, spec: &TenantSpec) -> Result<Vec<ContainerSummary>, EngineError> {
+    engine
+        .list_containers(&[(key::TENANT, spec.tenant_id.as_str())])
+        .await
+}
+
+fn label<'a>(container: &'a ContainerSummary, key: &str) -> &'a str {
+    let labels = container.labels.as_ref();
+    labels
+        .and_then(|labels| labels.get(key))
+        .map_or("", String::as_str)
+}
+
+fn role(container: &ContainerSummary) -> &str {
+    label(container, key::ROLE)
+}
+
+fn release(container: &ContainerSummary) -> u32 {
+    label(container, key::RELEASE).parse().unwrap_or(0)
+}
+
+fn name(container: &ContainerSummary) -> &str {
+    let names = container.names.as_deref().unwrap_or_default();
+    names.first().map_or("", |name| name.trim_start_matches('/'))
+}
+
+fn in_use(network: &str, container: &str) -> ProviderError {
+    ProviderError::Fatal {
+        code: "network-in-use",
+        what: format!("failed to remove the network `{network}`: `{container}` is in it"),
+        hint: Some(format!("remove it: `docker rm --force {container}`")),
+        source: None,
+    }
+}
