@@ -1,0 +1,339 @@
+//! `services db migrate`: the project's SQL files, in order, once each, under a lock of the database.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgErrorPosition};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _};
+use tokio::time::Instant;
+
+use crate::runtime::settings::Settings;
+
+/// Any number, as long as nobody else uses it for another lock in this database.
+const LOCK: i64 = 0x7370_6d69_6772_6174;
+/// Another release may be migrating; it gets this long before we give up.
+const LOCK_TIMEOUT: &str = "SET lock_timeout = '120s'";
+const PAUSE: Duration = Duration::from_millis(250);
+
+const CREATE_HISTORY: &str = "CREATE TABLE IF NOT EXISTS schema_history (
+    version bigint PRIMARY KEY,
+    name text NOT NULL,
+    checksum text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+)";
+
+/// Why the database was not brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// Nothing to connect to.
+    #[error("`DATABASE_URL` is not set")]
+    NoDatabase,
+    /// Its text is no URL of a PostgreSQL. The text itself may hold a password and is not shown.
+    #[error("`DATABASE_URL` is not a PostgreSQL URL")]
+    Url(#[source] sqlx::Error),
+    /// It did not answer in time.
+    #[error("failed to reach the database")]
+    Unreachable(#[source] sqlx::Error),
+    /// The folder or a file in it cannot be read.
+    #[error("failed to read `{}`", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file's name gives no number, or one that another file has.
+    #[error("`{name}` is not named like `0001_visits.sql`, or its number is taken by another file")]
+    Name {
+        /// Which.
+        name: String,
+    },
+    /// A file was edited after it had been applied.
+    #[error("`{name}` was changed after it had been applied")]
+    Changed {
+        /// Which.
+        name: String,
+    },
+    /// A file's SQL was refused.
+    #[error("failed to apply `{name}`{}", line.map(|line| format!(" (line {line})")).unwrap_or_default())]
+    Sql {
+        /// Which.
+        name: String,
+        /// Where, if the database said.
+        line: Option<usize>,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The history cannot be read or written, or the lock was not free in time.
+    #[error("failed to read or lock the history of migrations")]
+    History(#[source] sqlx::Error),
+}
+
+/// One SQL file of the project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct File {
+    version: i64,
+    name: String,
+    sql: String,
+    checksum: String,
+}
+
+/// What a run did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Files that this run applied, in order.
+    pub applied: Vec<String>,
+    /// Number of files that the database has now.
+    pub total: usize,
+}
+
+/// Applies every file that the database does not have yet; waits up to `patience` for the database to answer.
+///
+/// # Errors
+/// See [`MigrateError`]; files before the one that failed stay applied, the one that failed leaves nothing.
+pub async fn run(settings: &Settings, patience: Duration) -> Result<Report, MigrateError> {
+    let files = read_files(&settings.services_path.join("migrations"))?;
+    let mut connection = connect(settings, patience).await?;
+    let outcome = apply(&mut connection, &files).await;
+    // Closing releases the lock; there is nothing to do about a connection that cannot even be closed.
+    let _ = connection.close().await;
+    outcome
+}
+
+/// The newest version among the project's files, which a ready database has.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn newest_version(services_path: &Path) -> Result<Option<i64>, MigrateError> {
+    Ok(read_files(&services_path.join("migrations"))?
+        .last()
+        .map(|file| file.version))
+}
+
+async fn apply(connection: &mut PgConnection, files: &[File]) -> Result<Report, MigrateError> {
+    let report = |applied| Report {
+        applied,
+        total: files.len(),
+    };
+    // The usual case at a start: everything is there. It costs one query and no lock.
+    if pending(files, &history(connection).await?)?.is_empty() {
+        return Ok(report(Vec::new()));
+    }
+    lock(connection).await.map_err(MigrateError::History)?;
+    let known = history(connection).await?;
+    let mut applied = Vec::new();
+    for file in pending(files, &known)? {
+        apply_file(connection, file)
+            .await
+            .map_err(|source| MigrateError::Sql {
+                name: file.name.clone(),
+                line: line_of(&file.sql, &source),
+                source,
+            })?;
+        tracing::info!(migration = file.name, "applied migration");
+        applied.push(file.name.clone());
+    }
+    Ok(report(applied))
+}
+
+async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(LOCK_TIMEOUT).execute(&mut *connection).await?;
+    sqlx::query("SELECT pg_advisory_lock($1)")
+        .bind(LOCK)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::raw_sql(CREATE_HISTORY).execute(&mut *connection).await?;
+    Ok(())
+}
+
+async fn apply_file(connection: &mut PgConnection, file: &File) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    sqlx::raw_sql(AssertSqlSafe(file.sql.as_str()))
+        .execute(&mut *transaction)
+        .await?;
+    sqlx::query("INSERT INTO schema_history (version, name, checksum) VALUES ($1, $2, $3)")
+        .bind(file.version)
+        .bind(&file.name)
+        .bind(&file.checksum)
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await
+}
+
+/// Version → checksum of what the database has; empty where there is no history yet.
+async fn history(connection: &mut PgConnection) -> Result<BTreeMap<i64, String>, MigrateError> {
+    let rows = sqlx::query("SELECT version, checksum FROM schema_history")
+        .fetch_all(connection)
+        .await;
+    match rows {
+        Ok(rows) => Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect()),
+        Err(error) if is_undefined_table(&error) => Ok(BTreeMap::new()),
+        Err(error) => Err(MigrateError::History(error)),
+    }
+}
+
+fn is_undefined_table(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(|error| error.code().as_deref() == Some("42P01"))
+}
+
+/// The files that are not in `known`; an older file that was added later is applied too, as long as nothing applied changed.
+fn pending<'a>(files: &'a [File], known: &BTreeMap<i64, String>) -> Result<Vec<&'a File>, MigrateError> {
+    let mut pending = Vec::new();
+    for file in files {
+        match known.get(&file.version) {
+            None => pending.push(file),
+            Some(checksum) if *checksum == file.checksum => {}
+            Some(_) => {
+                return Err(MigrateError::Changed {
+                    name: file.name.clone(),
+                });
+            }
+        }
+    }
+    Ok(pending)
+}
+
+fn read_files(folder: &Path) -> Result<Vec<File>, MigrateError> {
+    let read_error = |path: &Path, source| MigrateError::Read {
+        path: path.to_path_buf(),
+        source,
+    };
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        // A project without migrations has nothing to apply.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(read_error(folder, error)),
+    };
+    let mut files: BTreeMap<i64, File> = BTreeMap::new();
+    for entry in entries {
+        let path = entry.map_err(|error| read_error(folder, error))?.path();
+        if path.extension().is_none_or(|extension| extension != "sql") {
+            continue;
+        }
+        let name = path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let version = name
+            .split_once('_')
+            .and_then(|(number, _)| number.parse().ok())
+            .filter(|version| !files.contains_key(version));
+        let Some(version) = version else {
+            return Err(MigrateError::Name { name });
+        };
+        let sql = std::fs::read_to_string(&path).map_err(|error| read_error(&path, error))?;
+        let checksum = hex::encode(Sha256::digest(sql.as_bytes()));
+        files.insert(
+            version,
+            File {
+                version,
+                name,
+                sql,
+                checksum,
+            },
+        );
+    }
+    Ok(files.into_values().collect())
+}
+
+async fn connect(settings: &Settings, patience: Duration) -> Result<PgConnection, MigrateError> {
+    let url = settings.database_url.as_ref().ok_or(MigrateError::NoDatabase)?;
+    let options: PgConnectOptions = url.expose().parse().map_err(MigrateError::Url)?;
+    let deadline = Instant::now() + patience;
+    loop {
+        let attempt = tokio::time::timeout(patience.max(Duration::from_secs(1)), options.connect()).await;
+        let error = match attempt {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(error)) => error,
+            Err(_) => sqlx::Error::PoolTimedOut,
+        };
+        // An answer that says no (wrong password, no such database) does not get better by asking again.
+        let refused = error
+            .as_database_error()
+            .is_some_and(|error| error.code().is_some_and(|code| code.starts_with("28")));
+        if refused || Instant::now() + PAUSE > deadline {
+            return Err(MigrateError::Unreachable(error));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// The line of the file at which the database stopped reading.
+fn line_of(sql: &str, error: &sqlx::Error) -> Option<usize> {
+    let error = error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?;
+    match error.position()? {
+        PgErrorPosition::Original(position) => {
+            let before = sql.chars().take(position.saturating_sub(1));
+            Some(before.filter(|character| *character == '\n').count() + 1)
+        }
+        PgErrorPosition::Internal { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::{MigrateError, pending, read_files};
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, sql) in files {
+            let mut file = std::fs::File::create(folder.path().join(name)).expect("a file");
+            std::io::Write::write_all(&mut file, sql.as_bytes()).expect("its text");
+        }
+        folder
+    }
+
+    #[test]
+    fn files_come_in_the_order_of_their_numbers() {
+        let folder = folder(&[("0010_b.sql", "b"), ("0002_a.sql", "a"), ("README.md", "not SQL")]);
+        let names: Vec<String> = read_files(folder.path())
+            .expect("readable")
+            .into_iter()
+            .map(|file| file.name)
+            .collect();
+        assert_eq!(names, ["0002_a.sql", "0010_b.sql"]);
+    }
+
+    #[test]
+    fn a_name_without_a_number_of_its_own_is_refused() {
+        for files in [
+            vec![("visits.sql", "")],
+            vec![("1_a.sql", ""), ("0001_b.sql", "")],
+        ] {
+            let error = read_files(folder(&files).path()).expect_err("no number of its own");
+            assert!(matches!(error, MigrateError::Name { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_project_without_the_folder_has_nothing_to_apply() {
+        assert_eq!(read_files(Path::new("no/such/folder")).expect("nothing"), []);
+    }
+
+    #[test]
+    fn a_file_that_was_applied_may_not_change() {
+        let folder = folder(&[("0001_a.sql", "one"), ("0002_b.sql", "two")]);
+        let files = read_files(folder.path()).expect("readable");
+        let mut known = BTreeMap::from([(1, files[0].checksum.clone())]);
+        let names: Vec<&str> = pending(&files, &known)
+            .expect("unchanged")
+            .iter()
+            .map(|file| file.name.as_str())
+            .collect();
+        assert_eq!(names, ["0002_b.sql"]);
+        known.insert(1, "another".to_owned());
+        assert!(
+            matches!(pending(&files, &known), Err(MigrateError::Changed { name }) if name == "0001_a.sql")
+        );
+    }
+}
