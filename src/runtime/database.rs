@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 use sqlx::PgPool;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgPoolOptions;
 
-use crate::runtime::migrate::{MigrateError, newest_version};
+use crate::runtime::migrate::{MigrateError, connect_options, newest_version};
 use crate::runtime::settings::Settings;
 
 /// A tenant is one process of a shared cluster: few connections, none kept for nothing.
@@ -71,7 +71,7 @@ impl Database {
                 needed: None,
             });
         };
-        let options: PgConnectOptions = url.expose().parse().map_err(MigrateError::Url)?;
+        let options = connect_options(url)?;
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(WAIT)

@@ -10,6 +10,7 @@ use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgErrorPosition};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _};
 use tokio::time::Instant;
 
+use crate::api::secret::SecretText;
 use crate::runtime::settings::Settings;
 
 /// Any number, as long as nobody else uses it for another lock in this database.
@@ -33,10 +34,10 @@ pub enum MigrateError {
     NoDatabase,
     /// Its text is no URL of a PostgreSQL. The text itself may hold a password and is not shown.
     #[error("`DATABASE_URL` is not a PostgreSQL URL")]
-    Url(#[source] sqlx::Error),
+    Url(#[source] Option<sqlx::Error>),
     /// It did not answer in time.
     #[error("failed to reach the database")]
-    Unreachable(#[source] sqlx::Error),
+    Unreachable(#[source] Answer),
     /// The folder or a file in it cannot be read.
     #[error("failed to read `{}`", path.display())]
     Read {
@@ -67,11 +68,25 @@ pub enum MigrateError {
         line: Option<usize>,
         /// Why.
         #[source]
-        source: sqlx::Error,
+        source: Answer,
     },
     /// The history cannot be read or written, or the lock was not free in time.
     #[error("failed to read or lock the history of migrations")]
-    History(#[source] sqlx::Error),
+    History(#[source] Answer),
+}
+
+/// What the database or the way to it said. The driver's own text adds the line of PostgreSQL's source that refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Answer(String);
+
+impl From<sqlx::Error> for Answer {
+    fn from(error: sqlx::Error) -> Self {
+        Self(match error.as_database_error() {
+            Some(refusal) => refusal.message().to_owned(),
+            None => error.to_string(),
+        })
+    }
 }
 
 /// One SQL file of the project.
@@ -124,16 +139,18 @@ async fn apply(connection: &mut PgConnection, files: &[File]) -> Result<Report, 
     if pending(files, &history(connection).await?)?.is_empty() {
         return Ok(report(Vec::new()));
     }
-    lock(connection).await.map_err(MigrateError::History)?;
+    lock(connection)
+        .await
+        .map_err(|error| MigrateError::History(error.into()))?;
     let known = history(connection).await?;
     let mut applied = Vec::new();
     for file in pending(files, &known)? {
         apply_file(connection, file)
             .await
-            .map_err(|source| MigrateError::Sql {
+            .map_err(|error| MigrateError::Sql {
                 name: file.name.clone(),
-                line: line_of(&file.sql, &source),
-                source,
+                line: line_of(&file.sql, &error),
+                source: error.into(),
             })?;
         tracing::info!(migration = file.name, "applied migration");
         applied.push(file.name.clone());
@@ -173,7 +190,7 @@ async fn history(connection: &mut PgConnection) -> Result<BTreeMap<i64, String>,
     match rows {
         Ok(rows) => Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect()),
         Err(error) if is_undefined_table(&error) => Ok(BTreeMap::new()),
-        Err(error) => Err(MigrateError::History(error)),
+        Err(error) => Err(MigrateError::History(error.into())),
     }
 }
 
@@ -243,9 +260,24 @@ fn read_files(folder: &Path) -> Result<Vec<File>, MigrateError> {
     Ok(files.into_values().collect())
 }
 
+/// Reads a PostgreSQL URL; the driver would take any scheme.
+///
+/// # Errors
+/// It is none.
+pub fn connect_options(url: &SecretText) -> Result<PgConnectOptions, MigrateError> {
+    let url = url.expose();
+    if !["postgresql://", "postgres://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme))
+    {
+        return Err(MigrateError::Url(None));
+    }
+    url.parse().map_err(|error| MigrateError::Url(Some(error)))
+}
+
 async fn connect(settings: &Settings, patience: Duration) -> Result<PgConnection, MigrateError> {
     let url = settings.database_url.as_ref().ok_or(MigrateError::NoDatabase)?;
-    let options: PgConnectOptions = url.expose().parse().map_err(MigrateError::Url)?;
+    let options = connect_options(url)?;
     let deadline = Instant::now() + patience;
     loop {
         let attempt = tokio::time::timeout(patience.max(Duration::from_secs(1)), options.connect()).await;
@@ -257,9 +289,10 @@ async fn connect(settings: &Settings, patience: Duration) -> Result<PgConnection
         // An answer that says no (wrong password, no such database) does not get better by asking again.
         let refused = error
             .as_database_error()
-            .is_some_and(|error| error.code().is_some_and(|code| code.starts_with("28")));
+            .and_then(|error| error.code())
+            .is_some_and(|code| code.starts_with("28") || code == "3D000");
         if refused || Instant::now() + PAUSE > deadline {
-            return Err(MigrateError::Unreachable(error));
+            return Err(MigrateError::Unreachable(error.into()));
         }
         tokio::time::sleep(PAUSE).await;
     }

@@ -104,7 +104,8 @@ pub fn router(services: Services) -> Router {
         .layer(header(header::REFERRER_POLICY, "strict-origin-when-cross-origin"))
         .layer(CompressionLayer::new())
         .layer(CatchPanicLayer::new())
-        .layer(TraceLayer::new_for_http())
+        // A database that is away is logged where it is found; the 503 that follows is no second news.
+        .layer(TraceLayer::new_for_http().on_failure(()))
         .with_state(services)
 }
 

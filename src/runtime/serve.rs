@@ -66,7 +66,7 @@ pub async fn run(settings: &Settings) -> Result<(), ServeError> {
     );
     let stopped = CancellationToken::new();
     let gate = Gate {
-        listener: Some(listener),
+        state: State::Open(listener),
         stop: stop.clone(),
         closed: stopped.clone(),
     };
@@ -122,9 +122,27 @@ fn stop_signal() -> io::Result<CancellationToken> {
 ///
 /// Closing right away would reset those: the edge would have to answer 502 for requests that it had sent.
 struct Gate {
-    listener: Option<TcpListener>,
+    state: State,
     stop: CancellationToken,
     closed: CancellationToken,
+}
+
+enum State {
+    Open(TcpListener),
+    /// Out of the event loop's hands, which learns of a waiting connection only later than the kernel.
+    Draining(std::net::TcpListener),
+    Closed,
+}
+
+impl Gate {
+    fn drain(&mut self) {
+        let state = std::mem::replace(&mut self.state, State::Closed);
+        if let State::Open(listener) = state
+            && let Ok(listener) = listener.into_std()
+        {
+            self.state = State::Draining(listener);
+        }
+    }
 }
 
 impl Listener for Gate {
@@ -132,23 +150,37 @@ impl Listener for Gate {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (TcpStream, SocketAddr) {
-        if let Some(listener) = &mut self.listener {
+        if let State::Open(listener) = &mut self.state {
             tokio::select! {
-                // In this order: as long as a connection waits, it is taken.
-                biased;
                 connection = Listener::accept(listener) => return connection,
-                () = self.stop.cancelled() => {}
+                () = self.stop.cancelled() => self.drain(),
             }
         }
-        self.listener = None;
+        while let State::Draining(listener) = &self.state {
+            match listener.accept() {
+                Ok((stream, from)) => {
+                    if let Ok(stream) = into_async(stream) {
+                        return (stream, from);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => self.state = State::Closed,
+            }
+        }
         self.closed.cancel();
         std::future::pending().await
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.as_ref().map_or_else(
-            || Err(io::ErrorKind::NotConnected.into()),
-            TcpListener::local_addr,
-        )
+        match &self.state {
+            State::Open(listener) => listener.local_addr(),
+            State::Draining(listener) => listener.local_addr(),
+            State::Closed => Err(io::ErrorKind::NotConnected.into()),
+        }
     }
+}
+
+fn into_async(stream: std::net::TcpStream) -> io::Result<TcpStream> {
+    stream.set_nonblocking(true)?;
+    TcpStream::from_std(stream)
 }
