@@ -5,6 +5,7 @@ pub mod clock;
 pub mod containers;
 pub mod databases;
 pub mod edge;
+pub mod http;
 pub mod providers;
 pub mod provision;
 pub mod registry;

@@ -4,7 +4,9 @@ use std::io::Write as _;
 use std::path::Path;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use chacha20poly1305::aead::Aead as _;
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 use zeroize::ZeroizeOnDrop;
@@ -14,6 +16,7 @@ use crate::server::clock::Clock;
 
 /// File of the data directory that holds the signing key.
 pub const FILE: &str = "signing.key";
+const NONCE_BYTES: usize = 24;
 
 /// The signing key.
 #[derive(ZeroizeOnDrop)]
@@ -76,6 +79,28 @@ impl Keys {
         self.mac(purpose, &[])
     }
 
+    /// Seals `plain` under the key of `purpose`, for what the store keeps and nobody else may read.
+    ///
+    /// # Errors
+    /// It is longer than the cipher takes (256 GiB).
+    pub fn seal(&self, purpose: &str, clock: &Clock, plain: &[u8]) -> Result<String, AuthError> {
+        let nonce = clock.random::<NONCE_BYTES>();
+        let sealed = XChaCha20Poly1305::new(&self.derive(purpose).into())
+            .encrypt(&XNonce::from(nonce), plain)
+            .map_err(|_| AuthError::Seal)?;
+        Ok(STANDARD_NO_PAD.encode([nonce.as_slice(), &sealed].concat()))
+    }
+
+    /// Opens what [`Keys::seal`] answered for the same purpose; `None` for anything else.
+    #[must_use]
+    pub fn open_sealed(&self, purpose: &str, sealed: &str) -> Option<Vec<u8>> {
+        let bytes = STANDARD_NO_PAD.decode(sealed).ok()?;
+        let (nonce, sealed) = bytes.split_first_chunk::<NONCE_BYTES>()?;
+        XChaCha20Poly1305::new(&self.derive(purpose).into())
+            .decrypt(&XNonce::from(*nonce), sealed)
+            .ok()
+    }
+
     /// HMAC-SHA256 of `parts` under the key of `purpose`; every part is framed by its length.
     #[must_use]
     pub fn mac(&self, purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
@@ -127,6 +152,18 @@ mod tests {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_is_sealed_opens_for_its_purpose_only() {
+        let keys = Keys::from_bytes([7; 32]);
+        let sealed = keys.seal("a", &Clock::system(), b"answer").expect("sealed");
+        assert_eq!(
+            keys.open_sealed("a", &sealed).as_deref(),
+            Some(b"answer".as_slice())
+        );
+        assert_eq!(keys.open_sealed("b", &sealed), None);
+        assert_eq!(keys.open_sealed("a", "AAAA"), None);
     }
 
     #[test]

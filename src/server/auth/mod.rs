@@ -64,6 +64,9 @@ pub enum AuthError {
     /// An access token could not be signed.
     #[error("failed to sign an access token")]
     Sign(#[source] jsonwebtoken::errors::Error),
+    /// An answer could not be sealed.
+    #[error("failed to seal an answer")]
+    Seal,
     /// The store failed.
     #[error("failed to read or write accounts")]
     Store(#[from] StoreError),

@@ -1,0 +1,231 @@
+//! `Idempotency-Key`: a request that is sent again is answered again and not done again.
+//!
+//! A keyed request is done to its end even when the caller has gone, so that the answer is there when they ask again.
+//! Stored answers are sealed: some hold a token that is stored nowhere else.
+
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest as _, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use crate::api::problem::Problem;
+use crate::server::auth::Principal;
+use crate::server::http::App;
+use crate::server::http::error::{Answer, ApiError, chain};
+use crate::server::http::extract::unread;
+use crate::server::http::problem;
+use crate::server::store::idempotency_keys::{KeyedRow, RequestKey, StoredAnswer};
+use crate::server::store::{StoreError, idempotency_keys};
+
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+/// How long an answer is kept, in seconds.
+const KEPT_SECONDS: i64 = 24 * 3600;
+/// A claim this old belongs to a server that has died over it, in seconds: longer than any handler may take.
+pub const STALE_SECONDS: i64 = 120;
+const MAX_ANSWER_BYTES: usize = 1 << 20;
+const PURPOSE: &str = "idempotency";
+const KEPT_HEADERS: [HeaderName; 3] = [header::CONTENT_TYPE, header::LOCATION, header::LINK];
+
+/// Answers a keyed request that was answered before; does every other one.
+pub async fn replay_or_do(State(app): State<App>, request: Request, next: Next) -> Answer<Response> {
+    let mutating = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let key = match request.headers().get(KEY) {
+        Some(key) if mutating => parse_key(key)?,
+        _ => return Ok(next.run(request).await),
+    };
+    let principal = request
+        .extensions()
+        .get::<Principal>()
+        .map(|principal| principal.credential.id().to_owned())
+        .unwrap_or_default();
+    let key = RequestKey {
+        principal,
+        route: format!("{} {}", request.method(), request.uri().path()),
+        key,
+    };
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let (parts, body) = request.into_parts();
+    let body = Bytes::from_request(Request::new(body), &())
+        .await
+        .map_err(|rejection| unread(&rejection))?;
+    // Keyed, so that the table does not tell whether a guessed body (a secret) was sent.
+    let fingerprint = hex::encode(app.auth.keys().mac(PURPOSE, &[query.as_bytes(), &body]));
+    if let Some(answer) = claim(&app, &key, &fingerprint).await? {
+        return Ok(answer);
+    }
+    let request = Request::from_parts(parts, Body::from(body));
+    let worker = app.clone();
+    let done = app.tasks.spawn(async move {
+        let response = next.run(request).await;
+        keep(&worker, &key, response).await
+    });
+    match done.await {
+        Ok(response) => Ok(response),
+        Err(error) => Err(ApiError::internal(&error)),
+    }
+}
+
+/// The key's text. The draft has a quoted string; bare words are taken too.
+fn parse_key(value: &HeaderValue) -> Answer<String> {
+    let text = value.to_str().unwrap_or_default().trim();
+    let bare = text
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+        .unwrap_or(text);
+    if bare.is_empty() || bare.len() > 255 {
+        return Err(ApiError::new(
+            &problem::INVALID_REQUEST,
+            "`Idempotency-Key` holds 1 to 255 printable ASCII characters",
+        ));
+    }
+    Ok(bare.to_owned())
+}
+
+/// Claims the key (`None`), or answers what is known under it.
+async fn claim(app: &App, key: &RequestKey, fingerprint: &str) -> Answer<Option<Response>> {
+    let now = app.clock.now();
+    let mut tx = app.store.begin().await?;
+    if let Some(row) = idempotency_keys::find(&mut tx, key, now).await? {
+        let abandoned = row.answer.is_none() && now.seconds_since(row.created_at) >= STALE_SECONDS;
+        if !abandoned {
+            return known(app, &row, fingerprint).map(Some);
+        }
+    }
+    idempotency_keys::release(&mut tx, key).await?;
+    let ends = now.plus_seconds(KEPT_SECONDS);
+    match idempotency_keys::claim(&mut tx, key, fingerprint, now, ends).await {
+        Ok(()) => {}
+        // Another replica was faster by a moment.
+        Err(StoreError::Duplicate(_)) => return Err(still_running()),
+        Err(error) => return Err(error.into()),
+    }
+    tx.commit().await?;
+    Ok(None)
+}
+
+fn known(app: &App, row: &KeyedRow, fingerprint: &str) -> Answer<Response> {
+    if row.fingerprint != fingerprint {
+        return Err(ApiError::new(
+            &problem::KEY_REUSED,
+            "this `Idempotency-Key` was sent with another body before",
+        )
+        .hint("use a new key for a new request"));
+    }
+    match &row.answer {
+        Some(answer) => replay(app, answer),
+        None => Err(still_running()),
+    }
+}
+
+fn still_running() -> ApiError {
+    ApiError::new(
+        &problem::STILL_RUNNING,
+        "the first request with this `Idempotency-Key` has no answer yet",
+    )
+    .hint("send it again in a second")
+    .header(header::RETRY_AFTER, "1")
+}
+
+fn replay(app: &App, answer: &StoredAnswer) -> Answer<Response> {
+    let status = u16::try_from(answer.status)
+        .ok()
+        .and_then(|status| StatusCode::from_u16(status).ok());
+    let body = app.auth.keys().open_sealed(PURPOSE, &answer.body);
+    let (Some(status), Some(body)) = (status, body) else {
+        return Err(ApiError::new(
+            &problem::INTERNAL,
+            "the stored answer cannot be read",
+        ));
+    };
+    let mut response = if status.is_success() {
+        Response::new(Body::from(body))
+    } else {
+        let mut refused = Response::new(Body::empty());
+        if let Ok(problem) = serde_json::from_slice::<Problem>(&body) {
+            refused.extensions_mut().insert(problem);
+        }
+        refused
+    };
+    *response.status_mut() = status;
+    let kept: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(&answer.headers).unwrap_or_default();
+    for name in KEPT_HEADERS {
+        let value = kept.get(name.as_str()).and_then(|value| value.as_str());
+        if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+        .headers_mut()
+        .insert(REPLAYED, HeaderValue::from_static("true"));
+    Ok(response)
+}
+
+/// Keeps a final answer under its key; gives the key back where the request may be made again.
+async fn keep(app: &App, key: &RequestKey, response: Response) -> Response {
+    let problem = response.extensions().get::<Problem>().cloned();
+    let worth_keeping =
+        response.status().is_success() || problem.as_ref().is_some_and(|problem| !problem.retryable);
+    let (parts, body) = response.into_parts();
+    let body = match axum::body::to_bytes(body, MAX_ANSWER_BYTES).await {
+        Ok(body) => body,
+        Err(error) => return ApiError::internal(&error).into_response(),
+    };
+    let plain = match &problem {
+        Some(problem) => serde_json::to_vec(problem).unwrap_or_default(),
+        None => body.to_vec(),
+    };
+    let stored = match app.auth.keys().seal(PURPOSE, &app.clock, &plain) {
+        Ok(sealed) if worth_keeping => Some(StoredAnswer {
+            status: u32::from(parts.status.as_u16()),
+            headers: kept_headers(&parts.headers),
+            body: sealed,
+        }),
+        _ => None,
+    };
+    // The work is done: when its answer cannot be kept, the caller gets it all the same.
+    if let Err(error) = write_down(app, key, stored).await {
+        tracing::error!(
+            error = chain(&error),
+            "failed to keep the answer to a keyed request"
+        );
+    }
+    Response::from_parts(parts, Body::from(body))
+}
+
+async fn write_down(app: &App, key: &RequestKey, answer: Option<StoredAnswer>) -> Result<(), StoreError> {
+    let mut tx = app.store.begin().await?;
+    match answer {
+        Some(answer) => idempotency_keys::finish(&mut tx, key, &answer).await?,
+        None => idempotency_keys::release(&mut tx, key).await?,
+    }
+    tx.commit().await
+}
+
+fn kept_headers(headers: &HeaderMap) -> String {
+    let kept: serde_json::Map<String, serde_json::Value> = KEPT_HEADERS
+        .iter()
+        .filter_map(|name| {
+            let value = headers.get(name)?.to_str().ok()?;
+            Some((name.as_str().to_owned(), value.into()))
+        })
+        .collect();
+    serde_json::Value::Object(kept).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_key;
+    use axum::http::HeaderValue;
+
+    #[test]
+    fn keys_are_quoted_or_bare() {
+        let key = |text: &'static str| parse_key(&HeaderValue::from_static(text)).ok();
+        assert_eq!(key("\"8e03978e-40d5\""), Some("8e03978e-40d5".to_owned()));
+        assert_eq!(key("8e03978e-40d5"), Some("8e03978e-40d5".to_owned()));
+        assert_eq!(key("\"\""), None);
+        assert_eq!(key(""), None);
+    }
+}

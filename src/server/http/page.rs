@@ -1,0 +1,141 @@
+//! Lists: keyset pages with the cursor of the next in the body and in `Link` (RFC 8288).
+
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+
+use crate::api::page::{DEFAULT_LIMIT, MAX_LIMIT, Page, PageQuery};
+use crate::server::http::error::ApiError;
+
+/// Which entries are wanted.
+pub struct Wanted {
+    /// How many.
+    pub limit: u32,
+    /// The key of the last entry of the page before, as the handler wrote it.
+    pub after: Option<String>,
+}
+
+impl Wanted {
+    /// From the query.
+    ///
+    /// # Errors
+    /// The limit is out of range or the cursor is not one of ours.
+    pub fn new(query: &PageQuery) -> Result<Self, ApiError> {
+        let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+        if !(1..=MAX_LIMIT).contains(&limit) {
+            return Err(ApiError::invalid(
+                "limit",
+                format!("must be 1 to {MAX_LIMIT}, not {limit}"),
+            ));
+        }
+        let after = match &query.cursor {
+            None => None,
+            Some(cursor) => Some(
+                URL_SAFE_NO_PAD
+                    .decode(cursor)
+                    .ok()
+                    .and_then(|bytes| String::from_utf8(bytes).ok())
+                    .ok_or_else(|| ApiError::invalid("cursor", "is not one that this server gave out"))?,
+            ),
+        };
+        Ok(Self { limit, after })
+    }
+
+    /// How many rows to read: one more than wanted tells whether there is a next page.
+    #[must_use]
+    pub const fn rows(&self) -> u32 {
+        self.limit + 1
+    }
+
+    /// The page of `entries`, read as [`Wanted::rows`] says; `key` is what the next page begins after.
+    pub fn page<T>(&self, path: &str, mut entries: Vec<T>, key: impl Fn(&T) -> String) -> Paged<T> {
+        let more = entries.len() > self.limit as usize;
+        entries.truncate(self.limit as usize);
+        let next_cursor = entries
+            .last()
+            .filter(|_| more)
+            .map(|last| URL_SAFE_NO_PAD.encode(key(last)));
+        let link = next_cursor
+            .as_ref()
+            .map(|cursor| format!("<{path}?limit={}&cursor={cursor}>; rel=\"next\"", self.limit));
+        Paged {
+            page: Page {
+                data: entries,
+                next_cursor,
+            },
+            link,
+        }
+    }
+}
+
+/// One page and its `Link`.
+pub struct Paged<T> {
+    page: Page<T>,
+    link: Option<String>,
+}
+
+impl<T> Paged<T> {
+    /// The same page with every entry turned into its wire form.
+    pub fn map<U>(self, form: impl FnMut(T) -> U) -> Paged<U> {
+        Paged {
+            page: Page {
+                data: self.page.data.into_iter().map(form).collect(),
+                next_cursor: self.page.next_cursor,
+            },
+            link: self.link,
+        }
+    }
+}
+
+impl<T: Serialize> IntoResponse for Paged<T> {
+    fn into_response(self) -> Response {
+        let mut response = axum::Json(self.page).into_response();
+        if let Some(link) = self.link.and_then(|link| HeaderValue::from_str(&link).ok()) {
+            response.headers_mut().insert(header::LINK, link);
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Wanted;
+    use crate::api::page::PageQuery;
+
+    fn wanted(limit: u32, cursor: Option<&str>) -> PageQuery {
+        PageQuery {
+            limit: Some(limit),
+            cursor: cursor.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn the_cursor_leads_on_until_the_end() {
+        let first = Wanted::new(&wanted(2, None)).ok().expect("good");
+        let page = first.page("/x", vec!["a", "b", "c"], |entry| (*entry).to_owned());
+        assert_eq!(page.page.data, ["a", "b"]);
+        let cursor = page.page.next_cursor.expect("there is more");
+        assert_eq!(
+            page.link.expect("a link"),
+            format!("</x?limit=2&cursor={cursor}>; rel=\"next\"")
+        );
+        let second = Wanted::new(&wanted(2, Some(&cursor))).ok().expect("good");
+        assert_eq!(second.after.as_deref(), Some("b"));
+        assert!(
+            second
+                .page("/x", vec!["c"], |entry| (*entry).to_owned())
+                .page
+                .next_cursor
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn limits_and_foreign_cursors_are_refused() {
+        assert!(Wanted::new(&wanted(0, None)).is_err());
+        assert!(Wanted::new(&wanted(201, None)).is_err());
+        assert!(Wanted::new(&wanted(1, Some("%%%"))).is_err());
+    }
+}
