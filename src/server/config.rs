@@ -1,0 +1,371 @@
+//! Settings of the server: flags first, then the environment, then defaults. The only reader of the environment here.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::api::secret::SecretText;
+
+/// Flags that say where the server's data is.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct DataFlags {
+    /// Folder with the database, the keys and the images [env: `SYSTEMPROMPT_DATA_DIR`] [default:
+    /// ~/.local/share/systemprompt]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// PostgreSQL in place of the embedded database; better given as an environment variable, because of its
+    /// password [env: `SYSTEMPROMPT_DATABASE_URL`]
+    #[arg(long, value_name = "URL", value_parser = secret)]
+    pub database_url: Option<SecretText>,
+}
+
+/// What runs tenants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ProviderKind {
+    /// The Docker Engine of this machine
+    Docker,
+    /// Nothing: tenants are pretended, for tests
+    Fake,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// Flags of `systemprompt serve`.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct ServeFlags {
+    /// Where the data is
+    #[command(flatten)]
+    pub data: DataFlags,
+    /// Address and port to listen on; port 0 takes a free one [env: `SYSTEMPROMPT_LISTEN`] [default: 127.0.0.1:8787]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// The address by which browsers and command lines reach this server [env: `SYSTEMPROMPT_PUBLIC_URL`]
+    #[arg(long, value_name = "URL")]
+    pub public_url: Option<String>,
+    /// Host and port that image references begin with; that of the public URL unless told [env:
+    /// `SYSTEMPROMPT_REGISTRY_HOST`]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub registry_host: Option<String>,
+    /// What runs tenants [env: `SYSTEMPROMPT_PROVIDER`] [default: docker]
+    #[arg(long, value_enum)]
+    pub provider: Option<ProviderKind>,
+    /// Image of the managed PostgreSQL server [env: `SYSTEMPROMPT_POSTGRES_IMAGE`] [default: postgres:16-alpine]
+    #[arg(long, value_name = "IMAGE")]
+    pub postgres_image: Option<String>,
+    /// Image of the edge proxy (Caddy 2) [env: `SYSTEMPROMPT_EDGE_IMAGE`] [default: caddy:2]
+    #[arg(long, value_name = "IMAGE")]
+    pub edge_image: Option<String>,
+    /// Port of this machine on which tenants answer over HTTP [env: `SYSTEMPROMPT_EDGE_HTTP_PORT`] [default: 8080]
+    #[arg(long, value_name = "PORT")]
+    pub edge_http_port: Option<u16>,
+    /// Port of this machine on which tenants answer over HTTPS [env: `SYSTEMPROMPT_EDGE_HTTPS_PORT`] [default:
+    /// 8443]
+    #[arg(long, value_name = "PORT")]
+    pub edge_https_port: Option<u16>,
+    /// Addresses that tenants' networks are cut from [env: `SYSTEMPROMPT_ADDRESS_POOL`] [default: 10.213.0.0/16]
+    #[arg(long, value_name = "CIDR")]
+    pub address_pool: Option<String>,
+    /// A PostgreSQL server of your own for tenants' databases, with a role that may create roles and databases;
+    /// better given as an environment variable [env: `SYSTEMPROMPT_TENANT_DATABASE_URL`]
+    #[arg(long, value_name = "URL", value_parser = secret)]
+    pub tenant_database_url: Option<SecretText>,
+    /// E-mail address of the operator account that the first start makes [env: `SYSTEMPROMPT_ADMIN_EMAIL`]
+    /// [default: operator@localhost]
+    #[arg(long, value_name = "EMAIL")]
+    pub admin_email: Option<String>,
+    /// File with that account's password; `-` reads it from standard input
+    #[arg(long, value_name = "FILE", requires = "admin_email")]
+    pub admin_password_file: Option<PathBuf>,
+    /// Refuse to start instead of bringing the database up to date
+    #[arg(long)]
+    pub no_migrate: bool,
+    /// How log lines are written: text on a terminal and json elsewhere, unless told [env:
+    /// `SYSTEMPROMPT_LOG_FORMAT`]
+    #[arg(long, value_enum)]
+    pub log_format: Option<LogFormat>,
+}
+
+fn secret(text: &str) -> Result<SecretText, std::convert::Infallible> {
+    Ok(SecretText::new(text))
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A variable of the environment that does not hold what it must.
+    #[error("the environment variable `{name}` holds `{value}`, which is not {wanted}")]
+    Variable {
+        /// Which.
+        name: &'static str,
+        /// What it holds.
+        value: String,
+        /// What it must hold.
+        wanted: &'static str,
+    },
+    /// The public URL is not one.
+    #[error("the public URL `{0}` is not an http or https URL without a path")]
+    PublicUrl(String),
+    /// Nobody says where the data shall be.
+    #[error("there is no home directory to keep the data in")]
+    NoDataDirectory,
+    /// The password file cannot be read.
+    #[error("failed to read the password from `{path}`")]
+    PasswordFile {
+        /// Where from.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl ConfigError {
+    /// The next thing to do.
+    #[must_use]
+    pub const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NoDataDirectory => Some("name a folder with `--data-dir DIR`"),
+            Self::PublicUrl(_) => Some("write it like `--public-url https://api.example.com`"),
+            Self::Variable { .. } | Self::PasswordFile { .. } => None,
+        }
+    }
+}
+
+/// Where the data is.
+#[derive(Clone, Debug)]
+pub struct DataSettings {
+    /// The data directory.
+    pub directory: PathBuf,
+    /// PostgreSQL in place of the embedded database.
+    pub database_url: Option<SecretText>,
+}
+
+/// The operator account that the first start makes.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Signs in with it.
+    pub email: String,
+    /// Its password; without one it signs in by a one-time link.
+    pub password: Option<SecretText>,
+}
+
+/// Everything that the server is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the data is.
+    pub data: DataSettings,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// How others reach the server; `None` until it is known where it listens.
+    pub public_url: Option<String>,
+    /// What image references begin with.
+    pub registry_host: Option<String>,
+    /// What runs tenants.
+    pub provider: ProviderKind,
+    /// Image of the managed PostgreSQL.
+    pub postgres_image: String,
+    /// Image of the edge.
+    pub edge_image: String,
+    /// Where tenants answer over HTTP.
+    pub edge_http_port: u16,
+    /// Where tenants answer over HTTPS.
+    pub edge_https_port: u16,
+    /// What tenants' networks are cut from.
+    pub address_pool: String,
+    /// A PostgreSQL server of the operator's own.
+    pub tenant_database_url: Option<SecretText>,
+    /// The first account.
+    pub admin: Admin,
+    /// Whether the database is brought up to date.
+    pub migrate: bool,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+    /// Which log lines are written (`RUST_LOG`).
+    pub log_filter: String,
+    /// Where the Docker Engine is, when the environment says so.
+    pub docker_host: Option<String>,
+}
+
+/// The environment, read once.
+#[derive(Clone, Debug, Default)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// This process's environment. Variables that are not Unicode are not ours and are left out.
+    #[must_use]
+    pub fn read() -> Self {
+        Self(
+            std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .filter(|(_, value)| !value.is_empty())
+                .collect(),
+        )
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        self.0.get(name).cloned()
+    }
+
+    fn parse<T: std::str::FromStr>(
+        &self,
+        name: &'static str,
+        wanted: &'static str,
+    ) -> Result<Option<T>, ConfigError> {
+        let Some(value) = self.0.get(name) else { return Ok(None) };
+        value.parse().map(Some).map_err(|_| ConfigError::Variable {
+            name,
+            value: value.clone(),
+            wanted,
+        })
+    }
+
+    fn choice<T: clap::ValueEnum>(
+        &self,
+        name: &'static str,
+        wanted: &'static str,
+    ) -> Result<Option<T>, ConfigError> {
+        let Some(value) = self.0.get(name) else { return Ok(None) };
+        T::from_str(value, true).map(Some).map_err(|_| ConfigError::Variable {
+            name,
+            value: value.clone(),
+            wanted,
+        })
+    }
+}
+
+impl DataSettings {
+    /// From flags and environment.
+    ///
+    /// # Errors
+    /// Nobody says where the data shall be.
+    pub fn resolve(flags: DataFlags, environment: &Environment) -> Result<Self, ConfigError> {
+        let of_home = || {
+            // The XDG specification: a path that is not absolute is to be ignored.
+            environment
+                .text("XDG_DATA_HOME")
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+                .or_else(|| environment.text("HOME").map(|home| Path::new(&home).join(".local/share")))
+                .map(|base| base.join("systemprompt"))
+        };
+        Ok(Self {
+            directory: flags
+                .data_dir
+                .or_else(|| environment.text("SYSTEMPROMPT_DATA_DIR").map(PathBuf::from))
+                .or_else(of_home)
+                .ok_or(ConfigError::NoDataDirectory)?,
+            database_url: flags
+                .database_url
+                .or_else(|| environment.text("SYSTEMPROMPT_DATABASE_URL").map(SecretText::new)),
+        })
+    }
+}
+
+impl Settings {
+    /// From flags and environment; reads the password file.
+    ///
+    /// # Errors
+    /// A variable, the public URL or the password file cannot be used.
+    pub fn resolve(flags: ServeFlags, environment: &Environment) -> Result<Self, ConfigError> {
+        const PORT: &str = "a port (1 to 65535)";
+        let text = |flag: Option<String>, name: &str| flag.or_else(|| environment.text(name));
+        let public_url = text(flags.public_url, "SYSTEMPROMPT_PUBLIC_URL")
+            .map(|url| normal_url(&url))
+            .transpose()?;
+        let password = flags.admin_password_file.as_deref().map(read_password).transpose()?;
+        let or_terminal = || {
+            if console::user_attended_stderr() { LogFormat::Text } else { LogFormat::Json }
+        };
+        Ok(Self {
+            data: DataSettings::resolve(flags.data, environment)?,
+            listen: flags
+                .listen
+                .map_or_else(|| environment.parse("SYSTEMPROMPT_LISTEN", "an address and port"), |at| Ok(Some(at)))?
+                .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8787))),
+            public_url,
+            registry_host: text(flags.registry_host, "SYSTEMPROMPT_REGISTRY_HOST"),
+            provider: match flags.provider {
+                Some(provider) => provider,
+                None => environment
+                    .choice("SYSTEMPROMPT_PROVIDER", "`docker` or `fake`")?
+                    .unwrap_or(ProviderKind::Docker),
+            },
+            postgres_image: text(flags.postgres_image, "SYSTEMPROMPT_POSTGRES_IMAGE")
+                .unwrap_or_else(|| "postgres:16-alpine".to_owned()),
+            edge_image: text(flags.edge_image, "SYSTEMPROMPT_EDGE_IMAGE")
+                .unwrap_or_else(|| "caddy:2".to_owned()),
+            edge_http_port: match flags.edge_http_port {
+                Some(port) => port,
+                None => environment.parse("SYSTEMPROMPT_EDGE_HTTP_PORT", PORT)?.unwrap_or(8080),
+            },
+            edge_https_port: match flags.edge_https_port {
+                Some(port) => port,
+                None => environment.parse("SYSTEMPROMPT_EDGE_HTTPS_PORT", PORT)?.unwrap_or(8443),
+            },
+            address_pool: text(flags.address_pool, "SYSTEMPROMPT_ADDRESS_POOL")
+                .unwrap_or_else(|| "10.213.0.0/16".to_owned()),
+            tenant_database_url: flags
+                .tenant_database_url
+                .or_else(|| environment.text("SYSTEMPROMPT_TENANT_DATABASE_URL").map(SecretText::new)),
+            admin: Admin {
+                email: text(flags.admin_email, "SYSTEMPROMPT_ADMIN_EMAIL")
+                    .unwrap_or_else(|| "operator@localhost".to_owned()),
+                password,
+            },
+            migrate: !flags.no_migrate,
+            log_format: match flags.log_format {
+                Some(format) => format,
+                None => environment
+                    .choice("SYSTEMPROMPT_LOG_FORMAT", "`text` or `json`")?
+                    .unwrap_or_else(or_terminal),
+            },
+            log_filter: environment
+                .text("RUST_LOG")
+                .unwrap_or_else(|| "info,sqlx=warn".to_owned()),
+            docker_host: environment.text("DOCKER_HOST"),
+        })
+    }
+
+    /// How others reach the server, once it is known where it listens.
+    #[must_use]
+    pub fn public_url_at(&self, listening: SocketAddr) -> String {
+        self.public_url.clone().unwrap_or_else(|| {
+            if listening.ip().is_unspecified() {
+                return format!("http://127.0.0.1:{}", listening.port());
+            }
+            format!("http://{listening}")
+        })
+    }
+}
+
+fn normal_url(text: &str) -> Result<String, ConfigError> {
+    url::Url::parse(text)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        .filter(|url| url.path() == "/" && url.query().is_none() && url.fragment().is_none())
+        .map(|url| url.as_str().trim_end_matches('/').to_owned())
+        .ok_or_else(|| ConfigError::PublicUrl(text.to_owned()))
+}
+
+/// The first line of the file, or of standard input for `-`.
+fn read_password(path: &Path) -> Result<SecretText, ConfigError> {
+    let read = if path == Path::new("-") {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(path)
+    };
+    match read {
+        Ok(text) => Ok(SecretText::new(text.lines().next().unwrap_or_default())),
+        Err(source) => Err(ConfigError::PasswordFile {
+            path: path.display().to_string(),
+            source,
+        }),
+    }
+}

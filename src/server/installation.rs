@@ -1,0 +1,215 @@
+//! The data directory of one installation: made at first start, held by one server at a time.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::api::secret::SecretText;
+use crate::server::clock::Clock;
+use crate::server::store::{Store, StoreError};
+
+const DATABASE_FILE: &str = "systemprompt.db";
+const LOCK_FILE: &str = "server.lock";
+const INSTANCE_FILE: &str = "instance";
+const INSTANCE_LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+const INSTANCE_LENGTH: usize = 6;
+
+/// Why the data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallationError {
+    /// It cannot be made, read or written.
+    #[error("failed to use the data directory `{path}`")]
+    Directory {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another server holds it.
+    #[error("another server ({holder}) runs on the data directory `{path}`")]
+    Held {
+        /// Where.
+        path: PathBuf,
+        /// What it wrote into the lock file.
+        holder: String,
+    },
+    /// The instance file does not hold an instance name.
+    #[error("`{path}` does not hold 6 characters of a-z and 0-9")]
+    Instance {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The database cannot be opened.
+    #[error("failed to open the database of `{path}`")]
+    Database {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+}
+
+/// A data directory that is there.
+#[derive(Clone, Debug)]
+pub struct Installation {
+    directory: PathBuf,
+}
+
+/// Holds the data directory against a second server until it is dropped.
+#[derive(Debug)]
+pub struct Hold(#[expect(dead_code, reason = "the lock lasts as long as the file is open")] File);
+
+impl Installation {
+    /// Makes the directory (mode 0700) where there is none.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn open(directory: &Path) -> Result<Self, InstallationError> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(|source| InstallationError::Directory {
+                path: directory.to_owned(),
+                source,
+            })?;
+        Ok(Self {
+            directory: directory.to_owned(),
+        })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Holds it against a second server.
+    ///
+    /// # Errors
+    /// Another server holds it, or it cannot be written.
+    pub fn hold(&self) -> Result<Hold, InstallationError> {
+        let path = self.directory.join(LOCK_FILE);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|source| self.failed(source))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = file.read_to_string(&mut holder);
+                return Err(InstallationError::Held {
+                    path: self.directory.clone(),
+                    holder: holder.trim().to_owned(),
+                });
+            }
+            Err(TryLockError::Error(source)) => return Err(self.failed(source)),
+        }
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "process {}", std::process::id()))
+            .map_err(|source| self.failed(source))?;
+        Ok(Hold(file))
+    }
+
+    /// The six characters by which this installation's resources are told from another's.
+    ///
+    /// # Errors
+    /// The file cannot be read or written, or holds something else.
+    pub fn instance(&self, clock: &Clock) -> Result<String, InstallationError> {
+        let path = self.directory.join(INSTANCE_FILE);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                let name = text.trim();
+                let shaped = name.len() == INSTANCE_LENGTH && name.bytes().all(|b| INSTANCE_LETTERS.contains(&b));
+                if shaped {
+                    return Ok(name.to_owned());
+                }
+                Err(InstallationError::Instance { path })
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let name = new_instance(clock);
+                let mut file =
+                    tempfile::NamedTempFile::new_in(&self.directory).map_err(|source| self.failed(source))?;
+                writeln!(file, "{name}").map_err(|source| self.failed(source))?;
+                file.persist_noclobber(&path)
+                    .map_err(|error| self.failed(error.error))?;
+                Ok(name)
+            }
+            Err(source) => Err(self.failed(source)),
+        }
+    }
+
+    /// Opens the installation's database: the file in the directory, or the server at `url`.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub async fn store(&self, url: Option<&SecretText>) -> Result<Store, InstallationError> {
+        let opened = match url {
+            Some(url) => Store::open_postgres(url.expose()).await,
+            None => Store::open_sqlite(&self.directory.join(DATABASE_FILE)).await,
+        };
+        opened.map_err(|source| InstallationError::Database {
+            path: self.directory.clone(),
+            source,
+        })
+    }
+
+    fn failed(&self, source: std::io::Error) -> InstallationError {
+        InstallationError::Directory {
+            path: self.directory.clone(),
+            source,
+        }
+    }
+}
+
+fn new_instance(clock: &Clock) -> String {
+    let mut name = String::with_capacity(INSTANCE_LENGTH);
+    while name.len() < INSTANCE_LENGTH {
+        for byte in clock.random::<16>() {
+            // 252 = 7 × 36: above it the first letters would come up more often.
+            if byte < 252 && name.len() < INSTANCE_LENGTH {
+                name.push(char::from(INSTANCE_LETTERS[usize::from(byte) % INSTANCE_LETTERS.len()]));
+            }
+        }
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Installation, InstallationError};
+    use crate::server::clock::Clock;
+
+    #[test]
+    fn one_server_at_a_time() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let installation = Installation::open(&directory.path().join("data")).expect("made");
+        let held = installation.hold().expect("free");
+        match installation.hold() {
+            Err(InstallationError::Held { holder, .. }) => {
+                assert_eq!(holder, format!("process {}", std::process::id()));
+            }
+            other => panic!("{other:?}"),
+        }
+        drop(held);
+        installation.hold().expect("free again");
+    }
+
+    #[test]
+    fn the_instance_is_made_once() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let installation = Installation::open(directory.path()).expect("made");
+        let first = installation.instance(&Clock::system()).expect("made");
+        assert_eq!(installation.instance(&Clock::system()).expect("read"), first);
+        assert_eq!(first.len(), 6);
+    }
+}
