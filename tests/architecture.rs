@@ -13,7 +13,8 @@ use std::process::Command;
 /// `crate::server::x::Y` belongs to `server::x`. Every layer may import itself.
 const LAYERS: &[(&str, &[&str])] = &[
     ("api", &[]),
-    ("client", &["api"]),
+    // The client has the clock: when a token ends is a question of this machine's time.
+    ("client", &["api", "server::clock"]),
     ("workspace", &["api"]),
     ("image", &["api"]),
     ("runtime", &["api"]),

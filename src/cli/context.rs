@@ -4,13 +4,20 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use url::Url;
 
+use crate::api::secret::SecretText;
 use crate::cli::error::{CliError, Kind};
+use crate::cli::session::KeptSession;
 use crate::cli::ui::{Ui, UiOptions};
+use crate::client::session::Credential;
+use crate::client::{Client, ClientSettings};
 use crate::server::clock::Clock;
+use crate::workspace::credentials::CredentialStore;
+use crate::workspace::preferences::Preferences;
+use crate::workspace::{FOLDER, Workspace};
 
 /// Where a server is when nobody says otherwise.
 pub const DEFAULT_SERVER: &str = "http://127.0.0.1:8787";
@@ -107,6 +114,8 @@ pub struct Context {
     environment: Environment,
     clock: Clock,
     reattach: Mutex<Option<String>>,
+    workspace: OnceLock<Option<Workspace>>,
+    client: OnceLock<Client>,
 }
 
 impl Context {
@@ -127,6 +136,8 @@ impl Context {
             environment,
             clock: Clock::system(),
             reattach: Mutex::new(None),
+            workspace: OnceLock::new(),
+            client: OnceLock::new(),
         }
     }
 
@@ -148,7 +159,67 @@ impl Context {
         &self.clock
     }
 
-    /// The server to talk to: flag, then environment, then the default.
+    /// The project's workspace; an error that says how to make one when there is none.
+    pub fn workspace(&self) -> Result<&Workspace, CliError> {
+        self.find_workspace().ok_or_else(|| {
+            CliError::new(
+                Kind::NotFound,
+                format!("there is no `{FOLDER}` folder here or above"),
+            )
+            .code("no-workspace")
+            .hint("make one with `systemprompt init`")
+        })
+    }
+
+    /// The project's workspace, if this is a project.
+    pub fn find_workspace(&self) -> Option<&Workspace> {
+        self.workspace
+            .get_or_init(|| Workspace::find(self.environment.current_dir()))
+            .as_ref()
+    }
+
+    /// The sessions of this machine.
+    pub fn credentials(&self) -> Result<CredentialStore, CliError> {
+        let config_dir = self.environment.config_dir().ok_or_else(no_home)?;
+        Ok(CredentialStore::new(self.find_workspace().cloned(), config_dir))
+    }
+
+    /// A client that speaks for whoever is signed in. Nothing is sent before its first call.
+    pub fn client(&self) -> Result<&Client, CliError> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let credential = match self.environment.variable("SYSTEMPROMPT_TOKEN") {
+            Some(token) => Credential::Token(SecretText::new(token.trim())),
+            None => Credential::Session(Arc::new(KeptSession::new(
+                self.credentials()?,
+                server_name(&self.server_url()?),
+            ))),
+        };
+        let client = self.client_with(credential)?;
+        Ok(self.client.get_or_init(|| client))
+    }
+
+    /// A client with a credential of its own.
+    pub fn client_with(&self, credential: Credential) -> Result<Client, CliError> {
+        let reporter = self.ui.progress();
+        let client = Client::new(ClientSettings {
+            server: self.server_url()?,
+            ca_file: self.ca_file(),
+            credential,
+            clock: self.clock.clone(),
+            notice: Arc::new(move |text| reporter.line(text)),
+        })?;
+        Ok(client)
+    }
+
+    /// The tenant that the environment names.
+    #[must_use]
+    pub fn environment_tenant(&self) -> Option<&str> {
+        self.environment.variable("SYSTEMPROMPT_TENANT")
+    }
+
+    /// The server to talk to: flag, then environment, then the last that was signed in to, then the default.
     pub fn server_url(&self) -> Result<Url, CliError> {
         let (text, source) = match (
             &self.global.server,
@@ -165,6 +236,15 @@ impl Context {
                 CliError::usage(format!("{source} is `{text}`, which is not an http or https URL"))
                     .hint(format!("write it like `{DEFAULT_SERVER}`"))
             })
+    }
+
+    /// What this person prefers, and the file that says so; `None` where there is no home.
+    pub fn preferences(&self) -> Result<Option<(Preferences, PathBuf)>, CliError> {
+        let Some(folder) = self.environment.config_dir() else {
+            return Ok(None);
+        };
+        let path = folder.join("config.json");
+        Ok(Some((Preferences::read(&path)?, path)))
     }
 
     /// Private certificate authorities to trust: flag, then environment.
@@ -196,4 +276,15 @@ impl Context {
             None => error,
         }
     }
+}
+
+/// A server's URL as it is written in files and messages: without a slash at its end.
+#[must_use]
+pub fn server_name(url: &Url) -> String {
+    url.as_str().trim_end_matches('/').to_owned()
+}
+
+fn no_home() -> CliError {
+    CliError::failed("neither `XDG_CONFIG_HOME` nor `HOME` says where your settings are")
+        .hint("set `HOME`, or give a token in `SYSTEMPROMPT_TOKEN`")
 }

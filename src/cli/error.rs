@@ -4,6 +4,10 @@ use std::error::Error;
 
 use serde_json::{Value, json};
 
+use crate::api::problem::Problem;
+use crate::client::error::ClientError;
+use crate::workspace::error::WorkspaceError;
+
 /// Why a command failed, as far as scripts care: each kind has one exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -217,6 +221,102 @@ impl CliError {
                 "exit_code": self.kind.exit_code(),
             }
         })
+    }
+}
+
+impl From<WorkspaceError> for CliError {
+    fn from(error: WorkspaceError) -> Self {
+        let hint = match &error {
+            WorkspaceError::Syntax { .. } => Some("mend the file by hand; nothing was overwritten"),
+            WorkspaceError::Full { .. } => Some("make room and run the same command again"),
+            WorkspaceError::Locked { .. } => {
+                Some("wait for the other command to end, then run this one again")
+            }
+            WorkspaceError::Keyring { .. } => Some("keep the session in a file with `--store file`"),
+            _ => None,
+        };
+        let wrapped = Self::failed(error.to_string()).because(error);
+        match hint {
+            Some(hint) => wrapped.hint(hint),
+            None => wrapped,
+        }
+    }
+}
+
+impl From<ClientError> for CliError {
+    fn from(error: ClientError) -> Self {
+        let text = error.to_string();
+        match error {
+            ClientError::Problem { problem, .. } => Self::from_problem(&problem),
+            ClientError::Unreachable { .. } => Self::new(Kind::Unreachable, text).because(error).hint(
+                "start a server with `systemprompt serve`, or name another one with `--server URL`",
+            ),
+            ClientError::Untrusted { .. } => Self::new(Kind::Unreachable, text)
+                .code("certificate-untrusted")
+                .because(error)
+                .hint("if the server is yours, name the authority that signed it with `--ca-file FILE`"),
+            ClientError::TimedOut { .. } | ClientError::Broken { .. } => Self::new(Kind::Unreachable, text)
+                .because(error)
+                .hint("look at the server with `systemprompt doctor`"),
+            ClientError::Redirected { ref location, .. } => {
+                let hint = format!("if that is the server, name it with `--server {location}`");
+                Self::failed(text).because(error).hint(hint)
+            }
+            ClientError::Unexpected { .. } => {
+                Self::failed(text).hint("check the address that `--server` or `SYSTEMPROMPT_API_URL` names")
+            }
+            ClientError::SignedOut { .. } => Self::new(Kind::NotAllowed, text)
+                .code("signed-out")
+                .hint("sign in with `systemprompt login`"),
+            ClientError::SessionEnded { .. } => Self::new(Kind::NotAllowed, text)
+                .code("session-ended")
+                .hint("sign in again with `systemprompt login`"),
+            ClientError::TokenRefused { .. } => Self::new(Kind::NotAllowed, text)
+                .code("token-refused")
+                .hint("the token in `SYSTEMPROMPT_TOKEN`, or the one given to `login --with-token`, has ended or was revoked"),
+            ClientError::OAuth { ref code, .. } => Self::new(Kind::NotAllowed, text).code(code.clone()),
+            ClientError::StillRunning { ref operation, .. } => Self::failed(text)
+                .code("still-running")
+                .hint(format!("the work goes on; see how it ends with `systemprompt operation show {operation} --follow`")),
+            ClientError::Setup { .. } | ClientError::Store(_) => Self::failed(text).because(error),
+        }
+    }
+}
+
+impl CliError {
+    /// What the server refused, in its own words.
+    fn from_problem(problem: &Problem) -> Self {
+        let is_quota = problem.code.contains("quota") || problem.code.contains("plan");
+        let kind = match problem.status {
+            401 | 403 => Kind::NotAllowed,
+            402 => Kind::Payment,
+            404 | 410 => Kind::NotFound,
+            409 if is_quota => Kind::Payment,
+            409 => Kind::Conflict,
+            400 | 422 if !problem.errors.is_empty() => Kind::Usage,
+            _ => Kind::Failed,
+        };
+        let message = if problem.detail.is_empty() {
+            &problem.title
+        } else {
+            &problem.detail
+        };
+        let fields = problem
+            .errors
+            .iter()
+            .map(|field| format!("{}: {}", field.pointer.trim_start_matches("#/"), field.detail));
+        let mut error = Self::new(kind, message.as_str()).details(fields);
+        if !problem.code.is_empty() {
+            error = error.code(problem.code.as_str());
+        }
+        if problem.status >= 500 && !problem.request_id.is_empty() {
+            error = error.request(problem.request_id.as_str());
+        }
+        match &problem.hint {
+            Some(hint) => error.hint(hint.as_str()),
+            None if problem.status == 401 => error.hint("sign in with `systemprompt login`"),
+            None => error,
+        }
     }
 }
 

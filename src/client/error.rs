@@ -89,6 +89,12 @@ pub enum ClientError {
         /// Its URL.
         server: String,
     },
+    /// A token that was given from outside is refused, and there is no way to get another.
+    #[error("{server} refuses the token")]
+    TokenRefused {
+        /// Its URL.
+        server: String,
+    },
     /// The session has ended on the server.
     #[error("the session with {server} has ended")]
     SessionEnded {

@@ -25,6 +25,7 @@ const LOOK_AFTER_EVENT: Duration = Duration::from_millis(50);
 const LOOK_ALWAYS: Duration = Duration::from_secs(3);
 /// A pause shorter than this is nobody's business.
 const SAY_AFTER: Duration = Duration::from_secs(2);
+const SAY_AGAIN: Duration = Duration::from_secs(10);
 
 /// What following tells.
 #[derive(Debug)]
@@ -89,7 +90,7 @@ struct Following<'a, 'l> {
     cursor: Cursor,
     listener: Listener<'l>,
     failing_since: Option<Instant>,
-    said: bool,
+    said: Option<Instant>,
 }
 
 /// Why a round is over.
@@ -108,7 +109,7 @@ impl<'a, 'l> Following<'a, 'l> {
             cursor: Cursor(since),
             listener,
             failing_since: None,
-            said: false,
+            said: None,
         }
     }
 
@@ -216,10 +217,9 @@ impl<'a, 'l> Following<'a, 'l> {
                     }
                     let moved = before != known.as_ref().map(|operation| operation.updated_at);
                     // Something in between may hold the stream back: the row moved and we heard nothing.
-                    if !heard && (moved || self.operation.is_none()) {
-                        if self.catch_up().await?.is_break() {
-                            return Ok(Round::Enough);
-                        }
+                    let is_held_back = !heard && (moved || self.operation.is_none());
+                    if is_held_back && self.catch_up().await?.is_break() {
+                        return Ok(Round::Enough);
                     }
                     heard = false;
                     next_look = tokio::time::Instant::now() + LOOK_ALWAYS;
@@ -230,15 +230,16 @@ impl<'a, 'l> Following<'a, 'l> {
 
     fn is_failing(&mut self, error: &ClientError) {
         let since = *self.failing_since.get_or_insert_with(Instant::now);
-        if since.elapsed() >= SAY_AFTER {
-            self.said = true;
+        let is_due = self.said.is_none_or(|said| said.elapsed() >= SAY_AGAIN);
+        if since.elapsed() >= SAY_AFTER && is_due {
+            self.said = Some(Instant::now());
             let _ = (self.listener)(Update::Waiting(error));
         }
     }
 
     fn is_well(&mut self) {
         self.failing_since = None;
-        if std::mem::take(&mut self.said) {
+        if self.said.take().is_some() {
             let _ = (self.listener)(Update::Back);
         }
     }

@@ -198,7 +198,9 @@ impl Client {
                 let Some(token) = token else { return Err(error) };
                 match self.renewed(&token).await? {
                     Some(token) => self.exchange(call, Some(&token)).await,
-                    None => Err(error),
+                    None => Err(ClientError::TokenRefused {
+                        server: self.inner.name.clone(),
+                    }),
                 }
             }
             answer => answer,

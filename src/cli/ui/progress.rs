@@ -79,6 +79,12 @@ impl Reporter {
         });
     }
 
+    /// Whether there are bars.
+    #[must_use]
+    pub const fn draws(&self) -> bool {
+        matches!(self.way, Way::Bars(_))
+    }
+
     /// Shows that we wait for something; the text takes the place of the one before. Nothing without a terminal.
     pub fn wait(&self, id: &str, text: &str) {
         let Way::Bars(bars) = &self.way else { return };

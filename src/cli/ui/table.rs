@@ -51,6 +51,6 @@ mod tests {
         let mut table = Table::new(&["name", "status"]);
         table.row(["a-long-name".to_owned(), "running".to_owned()]);
         table.row(["b".to_owned(), String::new()]);
-        assert_eq!(table.render(), "NAME          STATUS\na-long-name   running\nb");
+        assert_eq!(table.render(), "NAME         STATUS\na-long-name  running\nb");
     }
 }
