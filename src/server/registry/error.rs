@@ -3,7 +3,7 @@
 use std::io;
 
 use axum::Json;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
@@ -13,7 +13,7 @@ pub(super) struct RegistryError {
     status: StatusCode,
     code: &'static str,
     message: String,
-    headers: HeaderMap,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl RegistryError {
@@ -23,14 +23,14 @@ impl RegistryError {
             status,
             code,
             message: message.into(),
-            headers: HeaderMap::new(),
+            headers: Vec::new(),
         }
     }
 
     /// With one more header; a value that cannot be a header is left out.
     pub(super) fn with(mut self, name: HeaderName, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
-            self.headers.insert(name, value);
+            self.headers.push((name, value));
         }
         self
     }
@@ -146,6 +146,8 @@ impl From<io::Error> for RegistryError {
 impl IntoResponse for RegistryError {
     fn into_response(self) -> Response {
         let document = json!({"errors": [{"code": self.code, "message": self.message, "detail": null}]});
-        (self.status, self.headers, Json(document)).into_response()
+        let mut response = (self.status, Json(document)).into_response();
+        response.headers_mut().extend(self.headers);
+        response
     }
 }

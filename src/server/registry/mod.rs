@@ -188,7 +188,6 @@ impl Gate {
     }
 
     /// The routes `/v2/…` and `/v2/token`.
-    #[must_use]
     pub fn router(&self) -> axum::Router {
         http::router(Arc::clone(&self.0))
     }

@@ -24,6 +24,8 @@ pub(super) enum Target {
     Referrers(String),
 }
 
+type Kind = fn(String) -> Target;
+
 impl Target {
     /// Splits what follows `/v2/` into the repository's name (which may hold slashes) and the target.
     pub(super) fn parse(rest: &str) -> Option<(&str, Self)> {
@@ -41,7 +43,7 @@ impl Target {
         }
         let (head, last) = rest.rsplit_once('/')?;
         let last = last.to_owned();
-        let kinds: [(&str, fn(String) -> Self); 4] = [
+        let kinds: [(&str, Kind); 4] = [
             ("/blobs/uploads", Self::Upload),
             ("/blobs", Self::Blob),
             ("/manifests", Self::Manifest),
