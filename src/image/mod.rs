@@ -7,5 +7,7 @@ pub mod database;
 pub mod endpoint;
 pub mod engine;
 pub mod error;
+pub mod ignore;
+mod pattern;
 pub mod progress;
 pub mod pull;

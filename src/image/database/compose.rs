@@ -189,7 +189,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .starts_with(".systemprompt/docker/dev.yaml:12: no port"),
+                .starts_with(".systemprompt/docker/dev.yaml:13: no port"),
             "{error}"
         );
         write(&database.compose_path(), "name: [\n");
