@@ -1,6 +1,6 @@
 //! Which files of a build context are left out: ignore files with Docker's exact rules.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::image::error::ImageError;
 use crate::image::pattern::{BadPattern, Pattern};
@@ -18,15 +18,23 @@ pub(crate) struct FolderMatch {
 }
 
 impl Ignore {
-    /// Reads the ignore file that belongs to `dockerfile`: `<Dockerfile>.dockerignore`, else `.dockerignore`.
+    /// Reads the ignore file that belongs to `dockerfile`: `<Dockerfile>.dockerignore`, else `.dockerignore` in `root`.
     ///
-    /// Both are given relative to `root`. The second value is the file that was read, if there is one.
-    pub fn read(root: &Path, dockerfile: &str) -> Result<(Self, Option<String>), ImageError> {
-        for name in [format!("{dockerfile}.dockerignore"), ".dockerignore".to_owned()] {
-            match std::fs::read(root.join(&name)) {
-                Ok(bytes) => return Ok((Self::parse(&name, &bytes)?, Some(name))),
+    /// The second value is the name of the file that was read, where it is a file of the context; the engine gets it.
+    pub fn read(root: &Path, dockerfile: &Path) -> Result<(Self, Option<String>), ImageError> {
+        let mut beside = dockerfile.as_os_str().to_owned();
+        beside.push(".dockerignore");
+        for path in [PathBuf::from(beside), root.join(".dockerignore")] {
+            let name = path
+                .strip_prefix(root)
+                .ok()
+                .and_then(Path::to_str)
+                .map(str::to_owned);
+            let shown = name.clone().unwrap_or_else(|| path.display().to_string());
+            match std::fs::read(&path) {
+                Ok(bytes) => return Ok((Self::parse(&shown, &bytes)?, name)),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(ImageError::file("read", root.join(&name))(error)),
+                Err(error) => return Err(ImageError::file("read", path)(error)),
             }
         }
         Ok((Self::default(), None))
@@ -247,7 +255,7 @@ mod tests {
             std::io::Write::write_all(&mut std::fs::File::create(path).expect("made"), text.as_bytes())
                 .expect("written");
         };
-        let read = || Ignore::read(root.path(), "sub/Dockerfile").expect("readable");
+        let read = || Ignore::read(root.path(), &root.path().join("sub/Dockerfile")).expect("readable");
         assert_eq!(read().1, None);
         write(".dockerignore", "a");
         assert_eq!(read().1.as_deref(), Some(".dockerignore"));
