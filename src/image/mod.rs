@@ -3,6 +3,7 @@
 //! Nothing here reads the environment or writes to the terminal: the caller hands in an
 //! [`endpoint::EngineEnvironment`] and a [`progress::Progress`].
 
+pub mod build;
 pub mod context;
 pub mod database;
 pub mod dockerfile;
@@ -14,3 +15,4 @@ pub mod ignore;
 mod pattern;
 pub mod progress;
 pub mod pull;
+pub mod push;

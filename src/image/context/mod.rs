@@ -11,6 +11,7 @@ use crate::image::error::ImageError;
 use crate::image::ignore::Ignore;
 
 pub(crate) use crate::image::context::archive::Upload;
+pub(crate) use crate::image::context::report::size;
 pub use crate::image::context::report::{ContextReport, LARGE_BYTES};
 
 /// What goes to the engine, seen once; nothing is read yet but the Dockerfile and the ignore file.

@@ -1,0 +1,223 @@
+//! Builds the image: with BuildKit where the engine has it, else with the classic builder.
+
+mod credentials;
+mod lines;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bollard::errors::Error as DockerError;
+use bollard::query_parameters::{
+    BuildImageOptions, BuildImageOptionsBuilder, BuilderVersion, TagImageOptionsBuilder,
+};
+use futures::StreamExt as _;
+
+use crate::image::build::lines::Lines;
+use crate::image::context::{Context, Upload, size};
+use crate::image::dockerfile::BuildArgs;
+use crate::image::engine::Engine;
+use crate::image::error::ImageError;
+use crate::image::progress::{Progress, ProgressEvent};
+
+/// What to build.
+#[derive(Clone, Debug)]
+pub struct BuildRequest {
+    /// What goes to the engine.
+    pub context: Context,
+    /// What the image is called afterwards, with tag.
+    pub reference: String,
+    /// `--build-arg`.
+    pub args: BuildArgs,
+    /// `--target`.
+    pub target: Option<String>,
+    /// `--platform`.
+    pub platform: Option<String>,
+    /// Every step anew.
+    pub no_cache: bool,
+    /// Written into the image.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// An image that the engine has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Built {
+    /// `sha256:…` of its configuration, the engine's own name for it.
+    pub image_id: String,
+    /// Unpacked.
+    pub size_bytes: u64,
+    /// What it says it runs on: `linux/amd64`.
+    pub platform: String,
+}
+
+/// Builds and tags. Nothing counts as success but an image id from the engine.
+pub async fn build(
+    engine: &Engine,
+    request: BuildRequest,
+    progress: Arc<dyn Progress>,
+) -> Result<Built, ImageError> {
+    let id = "build".to_owned();
+    let builder = if engine.info().buildkit {
+        "BuildKit"
+    } else {
+        "the classic builder"
+    };
+    let label = format!("Building with {builder}");
+    progress.report(ProgressEvent::Started {
+        id: id.clone(),
+        label,
+        total_bytes: None,
+    });
+
+    let bases = request.context.dockerfile().base_images(&request.args);
+    let credentials = credentials::find(engine, bases).await;
+    let options = options(engine, &request);
+    let reference = request.reference;
+    let (upload, stream) = Upload::start(request.context, Arc::clone(&progress));
+    let docker = engine.patient();
+    let body = bollard::body_try_stream(stream);
+    let mut answer = docker.build_image(options, credentials, Some(body));
+    let mut lines = Lines::new(&*progress);
+    while let Some(line) = answer.next().await {
+        match line {
+            Ok(line) => lines.take(line),
+            Err(error) => return Err(upload.take_failure().unwrap_or_else(|| failed(error, &lines))),
+        }
+        // With BuildKit the answer ends only when the session does, which is ours to end.
+        if engine.info().buildkit && lines.image_id().is_some() {
+            break;
+        }
+    }
+    drop(answer);
+    let Some(image_id) = lines.image_id() else {
+        return Err(upload
+            .take_failure()
+            .unwrap_or_else(|| lines.failure("the engine named no image".to_owned())));
+    };
+    let built = tag(engine, image_id, &reference).await?;
+    let summary = format!("{} for {}", size(built.size_bytes), built.platform);
+    progress.report(ProgressEvent::Finished { id, summary });
+    Ok(built)
+}
+
+/// Finds an image that was built from the inputs with this fingerprint label, if `reference` still is one.
+pub async fn find(
+    engine: &Engine,
+    reference: &str,
+    label: (&str, &str),
+) -> Result<Option<Built>, ImageError> {
+    let image = match engine.docker().inspect_image(reference).await {
+        Ok(image) => image,
+        Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => return Ok(None),
+        Err(error) => {
+            return Err(ImageError::engine(format!("look for the image `{reference}`"))(
+                error,
+            ));
+        }
+    };
+    let labels = image.config.as_ref().and_then(|config| config.labels.as_ref());
+    let is_it = labels
+        .and_then(|labels| labels.get(label.0))
+        .is_some_and(|value| value == label.1);
+    Ok(is_it.then(|| described(image)))
+}
+
+/// Gives `image` another name, and says what it is.
+pub async fn tag(engine: &Engine, image: &str, reference: &str) -> Result<Built, ImageError> {
+    let (repository, tag) = split_reference(reference);
+    let options = TagImageOptionsBuilder::default()
+        .repo(repository)
+        .tag(tag)
+        .build();
+    let what = || format!("tag `{image}` as `{reference}`");
+    engine
+        .docker()
+        .tag_image(image, Some(options))
+        .await
+        .map_err(ImageError::engine(what()))?;
+    let image = engine
+        .docker()
+        .inspect_image(reference)
+        .await
+        .map_err(ImageError::engine(what()))?;
+    Ok(described(image))
+}
+
+/// Repository and tag; the port of a registry is no tag.
+pub(crate) fn split_reference(reference: &str) -> (&str, &str) {
+    match reference.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => (repository, tag),
+        _ => (reference, "latest"),
+    }
+}
+
+fn described(image: bollard::models::ImageInspect) -> Built {
+    let part = |part: &Option<String>, default: &str| {
+        part.as_deref()
+            .filter(|part| !part.is_empty())
+            .unwrap_or(default)
+            .to_owned()
+    };
+    Built {
+        platform: format!(
+            "{}/{}",
+            part(&image.os, "linux"),
+            part(&image.architecture, "unknown")
+        ),
+        image_id: image.id.unwrap_or_default(),
+        size_bytes: image
+            .size
+            .and_then(|size| u64::try_from(size).ok())
+            .unwrap_or_default(),
+    }
+}
+
+fn options(engine: &Engine, request: &BuildRequest) -> BuildImageOptions {
+    let mut options = BuildImageOptionsBuilder::default()
+        .dockerfile(request.context.dockerfile_name())
+        .nocache(request.no_cache)
+        .rm(true)
+        .forcerm(true)
+        .buildargs(&request.args.clone().into_iter().collect())
+        .labels(&request.labels.clone().into_iter().collect());
+    if let Some(target) = &request.target {
+        options = options.target(target);
+    }
+    if let Some(platform) = &request.platform {
+        options = options.platform(platform);
+    }
+    if engine.info().buildkit {
+        let session = uuid::Uuid::new_v4().to_string();
+        options = options.version(BuilderVersion::BuilderBuildKit).session(&session);
+    }
+    options.build()
+}
+
+fn failed(error: DockerError, lines: &Lines<'_>) -> ImageError {
+    match error {
+        DockerError::DockerStreamError { error } => lines.failure(error),
+        // A Dockerfile that cannot be read is refused before the first step.
+        DockerError::DockerResponseServerError {
+            status_code: 400 | 500,
+            message,
+        } => lines.failure(message),
+        error => ImageError::engine("build the image")(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split_reference;
+
+    #[test]
+    fn a_port_is_not_a_tag() {
+        assert_eq!(
+            split_reference("127.0.0.1:8787/images:tenant-x"),
+            ("127.0.0.1:8787/images", "tenant-x")
+        );
+        assert_eq!(
+            split_reference("127.0.0.1:8787/images"),
+            ("127.0.0.1:8787/images", "latest")
+        );
+        assert_eq!(split_reference("debian"), ("debian", "latest"));
+    }
+}
