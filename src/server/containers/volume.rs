@@ -43,6 +43,19 @@ impl Engine {
         Err(EngineError::plain(EngineFault::Conflict, action))
     }
 
+    /// The labels of a volume; `None` when there is none of that name.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub async fn volume_labels(&self, name: &str) -> Result<Option<HashMap<String, String>>, EngineError> {
+        let found = self.docker().await?.inspect_volume(name).await;
+        match found.map_err(|source| EngineError::engine(format!("look at the volume `{name}`"), source)) {
+            Ok(volume) => Ok(Some(volume.labels)),
+            Err(error) if error.fault == EngineFault::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The volume is gone afterwards, with its data.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! Passwords travel to PostgreSQL only as SCRAM verifiers.
 
 pub mod fake;
+pub mod postgres;
 
 use std::path::PathBuf;
 
