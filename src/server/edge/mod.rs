@@ -1,6 +1,7 @@
 //! The edge: the always-on proxy in front of tenants. Its configuration is static; a tenant comes and goes by
 //! networks and names alone, so that nothing one tenant does can break another's connections.
 
+pub mod caddy;
 pub mod fake;
 
 use async_trait::async_trait;

@@ -1,0 +1,293 @@
+//! The edge as a Caddy container with a static configuration. It outlives this process and every deploy.
+
+mod render;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bollard::query_parameters::DownloadFromContainerOptionsBuilder;
+use futures::TryStreamExt as _;
+use std::io::Read as _;
+use tokio::sync::Mutex;
+
+use crate::server::containers::{
+    Engine, EngineError, EngineFault, Ensured, ImageChoice, Labels, NetworkSpec, key,
+};
+use crate::server::edge::caddy::render::{OWN_PATH, ROLE, ROOT_CERTIFICATE};
+use crate::server::edge::{Edge, EdgeError, EdgeSettings};
+
+/// The image that `scripts/setup` builds where none can be pulled.
+const STAND_IN: &str = "systemprompt-standin/caddy:2";
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// For how long a container that just started may take to answer.
+const START_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Caddy in front of tenants. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct CaddyEdge(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    engine: Engine,
+    settings: EdgeSettings,
+    http: reqwest::Client,
+    /// Whether the container was seen to run as it shall.
+    ready: Mutex<bool>,
+}
+
+impl CaddyEdge {
+    /// An edge on `engine`. Nothing is started yet; the first call does, and `ping` is one.
+    ///
+    /// # Errors
+    /// The client that looks at it cannot be made.
+    pub fn new(engine: Engine, settings: EdgeSettings) -> Result<Self, EdgeError> {
+        let http = client().build().map_err(|source| EdgeError::Fatal {
+            code: "edge-client",
+            what: "failed to make the client that looks at the edge".to_owned(),
+            hint: None,
+            source: Some(Box::new(source)),
+        })?;
+        Ok(Self(Arc::new(Inner {
+            engine,
+            settings,
+            http,
+            ready: Mutex::new(false),
+        })))
+    }
+
+    /// The certificate (PEM) of the authority that signs tenants' certificates here.
+    ///
+    /// # Errors
+    /// The edge does not run, or has none yet.
+    pub async fn root_certificate(&self) -> Result<String, EdgeError> {
+        self.ensure().await?;
+        let action = || "read the certificate of the edge's authority".to_owned();
+        let options = DownloadFromContainerOptionsBuilder::new()
+            .path(ROOT_CERTIFICATE)
+            .build();
+        let chunks = self
+            .0
+            .engine
+            .docker()
+            .await?
+            .download_from_container(&self.name(), Some(options));
+        let chunks: Vec<bytes::Bytes> = match chunks.try_collect().await {
+            Ok(chunks) => chunks,
+            Err(source) => return Err(EngineError::engine(action(), source).into()),
+        };
+        let bytes = chunks.concat();
+        let mut archive = tar::Archive::new(bytes.as_slice());
+        let mut text = String::new();
+        let read = match archive.entries().map(|mut entries| entries.next()) {
+            Ok(Some(Ok(mut entry))) => entry.read_to_string(&mut text).is_ok(),
+            _ => false,
+        };
+        if read {
+            return Ok(text);
+        }
+        Err(EngineError::busy(action()).into())
+    }
+
+    fn name(&self) -> String {
+        self.0.engine.name(ROLE)
+    }
+
+    /// The container runs afterwards, in every tenant's edge network, and answers.
+    async fn ensure(&self) -> Result<(), EdgeError> {
+        let mut ready = self.0.ready.lock().await;
+        if *ready {
+            return Ok(());
+        }
+        let Inner { engine, settings, .. } = &*self.0;
+        let name = self.name();
+        let choice = ImageChoice {
+            wanted: &settings.image,
+            stand_in: STAND_IN,
+        };
+        let image = engine.ensure_image(choice).await?;
+        let labels = Labels::of_installation(ROLE);
+        engine.ensure_volume(&name, &labels, &[]).await?;
+        let network = NetworkSpec {
+            name: name.clone(),
+            subnet: None,
+            internal: false,
+            labels,
+        };
+        engine.ensure_network(&network).await?;
+        let spec = render::container(&name, &image, settings);
+        let ensured = engine
+            .ensure_container(&spec)
+            .await
+            .map_err(|error| self.explain(error))?;
+        if ensured == Ensured::Made {
+            for network in engine.list_networks(&[(key::ROLE, "edge-network")]).await? {
+                engine.connect(&network, &name, &[]).await?;
+            }
+        }
+        self.wait_for_answer().await?;
+        *ready = true;
+        Ok(())
+    }
+
+    /// After a failure the container is looked at again; one that is gone is made anew at the next call.
+    async fn checked(&self, result: Result<(), EngineError>) -> Result<(), EdgeError> {
+        let Err(error) = result else {
+            return Ok(());
+        };
+        *self.0.ready.lock().await = false;
+        if self.0.engine.find_container(&self.name()).await?.is_none() {
+            return Err(EdgeError::Retry {
+                what: error.to_string(),
+                source: error.source,
+            });
+        }
+        Err(error.into())
+    }
+
+    /// Which flags choose other ports.
+    fn explain(&self, error: EngineError) -> EdgeError {
+        if error.fault != EngineFault::PortTaken {
+            return error.into();
+        }
+        let EdgeSettings {
+            http_port,
+            https_port,
+            ..
+        } = self.0.settings;
+        EdgeError::Fatal {
+            code: error.code(),
+            what: format!("failed to start the edge: port {http_port} or {https_port} is taken"),
+            hint: Some("choose others with `--edge-http-port` and `--edge-https-port`".to_owned()),
+            source: error.source,
+        }
+    }
+
+    async fn wait_for_answer(&self) -> Result<(), EdgeError> {
+        let step = Duration::from_millis(100);
+        let mut waited = Duration::ZERO;
+        loop {
+            match self.ask().await {
+                Ok(()) => return Ok(()),
+                Err(error) if waited >= START_PATIENCE => return Err(error),
+                Err(_) => tokio::time::sleep(step).await,
+            }
+            waited += step;
+        }
+    }
+
+    async fn ask(&self) -> Result<(), EdgeError> {
+        let url = format!("http://127.0.0.1:{}{OWN_PATH}", self.0.settings.http_port);
+        let answer = self.0.http.get(url).send().await;
+        match answer.and_then(reqwest::Response::error_for_status) {
+            Ok(_) => Ok(()),
+            Err(source) => Err(EdgeError::Retry {
+                what: format!("failed to reach the edge on port {}", self.0.settings.http_port),
+                source: Some(Box::new(source)),
+            }),
+        }
+    }
+
+    /// One TLS handshake under the tenant's name, trusting nobody but the edge's own authority.
+    async fn shake_hands(&self, label: &str) -> Result<(), EdgeError> {
+        let hostname = self.0.settings.hostname(label);
+        let port = self.0.settings.https_port;
+        let failed = |source: reqwest::Error| EdgeError::Retry {
+            what: format!("failed to get the certificate of `{hostname}`"),
+            source: Some(Box::new(source)),
+        };
+        let root = self.root_certificate().await?;
+        let root = reqwest::Certificate::from_pem(root.as_bytes()).map_err(failed)?;
+        let client = client()
+            .tls_certs_only([root])
+            .resolve(&hostname, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+            .build()
+            .map_err(failed)?;
+        let url = format!("https://{hostname}:{port}{OWN_PATH}");
+        client.get(url).send().await.map(|_| ()).map_err(failed)
+    }
+}
+
+/// Never through a proxy of the environment: the edge is on this machine.
+fn client() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .pool_max_idle_per_host(0)
+        .timeout(TIMEOUT)
+}
+
+impl From<EngineError> for EdgeError {
+    fn from(error: EngineError) -> Self {
+        let what = error.to_string();
+        if error.is_retry() {
+            return Self::Retry {
+                what,
+                source: error.source,
+            };
+        }
+        Self::Fatal {
+            code: error.code(),
+            what,
+            hint: error.hint(),
+            source: error.source,
+        }
+    }
+}
+
+#[async_trait]
+impl Edge for CaddyEdge {
+    async fn ping(&self) -> Result<String, EdgeError> {
+        self.ensure().await?;
+        if let Err(error) = self.ask().await {
+            *self.0.ready.lock().await = false;
+            return Err(error);
+        }
+        let EdgeSettings {
+            http_port,
+            https_port,
+            ..
+        } = self.0.settings;
+        Ok(format!(
+            "Caddy on 127.0.0.1:{http_port} (http) and 127.0.0.1:{https_port} (https)"
+        ))
+    }
+
+    fn hostname(&self, label: &str) -> String {
+        self.0.settings.hostname(label)
+    }
+
+    fn url(&self, label: &str) -> String {
+        self.0.settings.url(label)
+    }
+
+    async fn attach(&self, label: &str, network: Option<&str>) -> Result<(), EdgeError> {
+        self.ensure().await?;
+        if let Some(network) = network {
+            let connected = self.0.engine.connect(network, &self.name(), &[]).await;
+            self.checked(connected).await?;
+        }
+        let file = render::tenant_file(label, true);
+        self.checked(self.0.engine.upload(&self.name(), &[file]).await)
+            .await
+    }
+
+    async fn detach(&self, label: &str, network: Option<&str>) -> Result<(), EdgeError> {
+        self.ensure().await?;
+        let file = render::tenant_file(label, false);
+        self.checked(self.0.engine.upload(&self.name(), &[file]).await)
+            .await?;
+        if let Some(network) = network {
+            self.checked(self.0.engine.disconnect(network, &self.name()).await)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn certificate(&self, label: &str) -> Result<String, EdgeError> {
+        self.ensure().await?;
+        self.shake_hands(label).await?;
+        Ok("ready".to_owned())
+    }
+}
