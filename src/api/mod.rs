@@ -11,6 +11,7 @@ pub mod oauth;
 pub mod operation;
 pub mod page;
 pub mod problem;
+pub mod receipt;
 pub mod registry;
 pub mod release;
 pub mod routes;

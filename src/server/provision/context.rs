@@ -14,6 +14,7 @@ use crate::server::clock::Clock;
 use crate::server::databases::{DatabaseError, TenantDatabases};
 use crate::server::edge::{Edge, EdgeError};
 use crate::server::providers::{Provider, ProviderError, PullCredential, TenantSpec};
+use crate::server::provision::secrets::SecretError;
 use crate::server::registry::{Gate, GateAccess, GateError};
 use crate::server::store::events::NewEvent;
 use crate::server::store::operation_steps::{StepRow, StepStatus};
@@ -318,6 +319,19 @@ impl From<StoreError> for StepError {
             "failed to use the server's own database".to_owned(),
             Some(Box::new(error)),
         )
+    }
+}
+
+impl From<SecretError> for StepError {
+    fn from(error: SecretError) -> Self {
+        match error {
+            SecretError::Store(error) => error.into(),
+            SecretError::Vault(error) => error.into(),
+            SecretError::Missing { .. } => {
+                let hint = "set it again: `systemprompt secrets set`";
+                fatal("secret-missing", error.to_string(), Some(hint.to_owned()), None)
+            }
+        }
     }
 }
 

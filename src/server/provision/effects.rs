@@ -56,6 +56,8 @@ pub(super) enum Change {
     Secret(SecretScope, Box<SecretRow>),
     /// A one-time grant.
     Grant(GrantRow),
+    /// No one-time grant is good any more.
+    RevokeGrants,
     /// The receipt of a deletion.
     Receipt(Json),
     /// Secrets, grants and the data key are destroyed.

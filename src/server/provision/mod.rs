@@ -4,23 +4,39 @@
 //! The engine claims the operation, asks [`saga`] what comes next, runs that step, and writes step log, ledger,
 //! events and the tenant's state in one transaction under the operation's fencing number.
 
+mod activate;
 mod context;
+mod create_tenant;
 mod decide;
+mod delete_tenant;
+mod deploy;
+mod drive;
 mod effects;
+mod engine;
+mod environment;
 mod logs;
+mod record;
 mod report;
+mod restart;
+mod rollout;
+mod rotate_credentials;
 mod saga;
 mod secrets;
+mod suspend;
 mod work;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::future::BoxFuture;
 use tokio::sync::{Notify, watch};
+use tokio_util::task::TaskTracker;
 
 use crate::api::id::TenantId;
 pub use crate::server::provision::context::{Images, Parts, ProvisionSettings};
 pub use crate::server::provision::decide::DecideError;
+pub use crate::server::provision::drive::Checkpoint;
+use crate::server::provision::drive::Signals;
 pub use crate::server::provision::logs::{LogError, LogLines};
 pub use crate::server::provision::report::{TenantParts, WorldHealth};
 pub use crate::server::provision::secrets::SecretError;
@@ -35,6 +51,27 @@ struct Inner {
     parts: Parts,
     wake: Notify,
     watchers: Mutex<HashMap<TenantId, watch::Sender<u64>>>,
+    tracker: TaskTracker,
+    signals: Signals,
+    hold: Option<Hold>,
+}
+
+/// Called at every [`Checkpoint`] of a worker, which goes on when the answer is there. For tests that end it there.
+pub type Hold = Arc<dyn Fn(Checkpoint) -> BoxFuture<'static, ()> + Send + Sync>;
+
+impl Inner {
+    fn announce(&self, tenant: &TenantId) {
+        let watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = watchers.get(tenant) {
+            sender.send_modify(|count| *count = count.wrapping_add(1));
+        }
+    }
+
+    async fn checkpoint(&self, checkpoint: Checkpoint) {
+        if let Some(hold) = &self.hold {
+            hold(checkpoint).await;
+        }
+    }
 }
 
 impl Provision {
@@ -45,6 +82,22 @@ impl Provision {
             parts,
             wake: Notify::new(),
             watchers: Mutex::default(),
+            tracker: TaskTracker::new(),
+            signals: Signals::default(),
+            hold: None,
+        }))
+    }
+
+    /// The same with a hold at every checkpoint.
+    #[must_use]
+    pub fn held(parts: Parts, hold: Hold) -> Self {
+        Self(Arc::new(Inner {
+            hold: Some(hold),
+            parts,
+            wake: Notify::new(),
+            watchers: Mutex::default(),
+            tracker: TaskTracker::new(),
+            signals: Signals::default(),
         }))
     }
 
@@ -78,10 +131,7 @@ impl Provision {
 
     /// Tells who watches the tenant that its history may have a new line, after a commit that wrote one.
     pub fn announce(&self, tenant: &TenantId) {
-        let watchers = self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(sender) = watchers.get(tenant) {
-            sender.send_modify(|count| *count = count.wrapping_add(1));
-        }
+        self.0.announce(tenant);
     }
 
     /// The name under which a tenant of that label answers.

@@ -2,8 +2,11 @@
 
 use async_trait::async_trait;
 
-use crate::server::provision::context::{Case, StepContext, StepError};
+use crate::server::provision::context::{Case, Parts, StepContext, StepError};
 use crate::server::provision::effects::Effects;
+use crate::server::provision::{
+    activate, create_tenant, delete_tenant, deploy, restart, rotate_credentials, suspend,
+};
 use crate::server::store::events::NewEvent;
 use crate::server::store::operation_steps::StepStatus;
 
@@ -148,10 +151,19 @@ pub(super) trait Saga: Send + Sync {
     async fn undo(&self, step: &str, cx: &StepContext<'_>) -> Result<Effects, StepError>;
 
     /// What is written in the same transaction in which the operation ends.
-    fn conclude(&self, ending: Ending, case: &Case) -> Effects;
+    fn conclude(&self, ending: Ending, parts: &Parts, case: &Case) -> Effects;
 }
 
 /// The saga of a stored kind.
-pub(super) fn saga_of(_kind: &str) -> Option<&'static dyn Saga> {
-    None
+pub(super) fn saga_of(kind: &str) -> Option<&'static dyn Saga> {
+    match kind {
+        "create-tenant" => Some(&create_tenant::CreateTenant),
+        "deploy" => Some(&deploy::Deploy),
+        "restart" | "apply-secrets" | "change-memory" => Some(&restart::Restart),
+        "delete-tenant" => Some(&delete_tenant::DeleteTenant),
+        "suspend" => Some(&suspend::Suspend),
+        "activate" => Some(&activate::Activate),
+        "rotate-credentials" => Some(&rotate_credentials::RotateCredentials),
+        _ => None,
+    }
 }

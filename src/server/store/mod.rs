@@ -11,6 +11,7 @@ pub mod device_grants;
 pub mod events;
 pub mod idempotency_keys;
 pub mod migrate;
+pub mod operation_leases;
 pub mod operation_steps;
 pub mod operations;
 pub mod receipts;

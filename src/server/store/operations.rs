@@ -1,7 +1,5 @@
-//! Table `operations`: durable pieces of work, claimed under a lease with a fencing number.
-//!
-//! A worker that claims an operation raises its `fence`; every later write of that worker names the number it
-//! got and changes nothing once another worker (or `abandon`) has raised it again.
+//! Table `operations`: durable pieces of work, and the states that they go through. Who works on them is in
+//! [`crate::server::store::operation_leases`].
 
 use serde_json::Value as Json;
 
@@ -59,7 +57,7 @@ impl OperationRow {
     }
 }
 
-fn read(row: &Row) -> Result<OperationRow, StoreError> {
+pub(super) fn read(row: &Row) -> Result<OperationRow, StoreError> {
     Ok(OperationRow {
         id: row.parse("id")?,
         tenant_id: row.parse("tenant_id")?,
@@ -209,104 +207,6 @@ pub async fn queue_health(tx: &mut Tx, now: Time) -> Result<JobsHealth, StoreErr
     })
 }
 
-/// Takes the operation that has waited longest, if one may run now.
-///
-/// # Errors
-/// The database fails or the row is bad.
-pub async fn claim(
-    tx: &mut Tx,
-    owner: &str,
-    lease_seconds: i64,
-    now: Time,
-) -> Result<Option<OperationRow>, StoreError> {
-    // PostgreSQL rechecks the outer condition on the row as it is after waiting for its lock, so of two
-    // workers that chose the same row one changes nothing and looks again.
-    tx.fetch_optional(
-        "UPDATE operations SET lease_owner = $1, lease_until = $2, fence = fence + 1, updated_at = $3,
-             status = CASE WHEN status = 'queued' THEN 'running' ELSE status END
-         WHERE id = (
-             SELECT id FROM operations
-             WHERE status IN ('queued', 'running', 'undoing') AND run_at <= $3
-                 AND (lease_until IS NULL OR lease_until < $3)
-             ORDER BY run_at, id LIMIT 1)
-             AND status IN ('queued', 'running', 'undoing') AND run_at <= $3
-             AND (lease_until IS NULL OR lease_until < $3)
-         RETURNING *",
-        vec![owner.into(), now.plus_seconds(lease_seconds).into(), now.into()],
-    )
-    .await?
-    .map(|row| read(&row))
-    .transpose()
-}
-
-/// When the next operation may be claimed, for the worker's sleep.
-///
-/// # Errors
-/// The database fails.
-pub async fn next_run_at(tx: &mut Tx) -> Result<Option<Time>, StoreError> {
-    tx.fetch_optional(
-        "SELECT MIN(run_at) AS next FROM operations
-         WHERE status IN ('queued', 'running', 'undoing') AND lease_until IS NULL",
-        vec![],
-    )
-    .await?
-    .map_or(Ok(None), |row| row.opt_time("next"))
-}
-
-/// Keeps an operation for longer.
-///
-/// # Errors
-/// [`StoreError::Fenced`]: somebody else holds it.
-pub async fn renew_lease(
-    tx: &mut Tx,
-    (id, fence): (&OperationId, i64),
-    until: Time,
-) -> Result<(), StoreError> {
-    let rows = tx
-        .execute(
-            "UPDATE operations SET lease_until = $3
-             WHERE id = $1 AND fence = $2 AND lease_owner IS NOT NULL",
-            vec![id.as_str().into(), fence.into(), until.into()],
-        )
-        .await?;
-    held(id, rows)
-}
-
-/// Gives an operation back to the queue, to be taken again at `run_at`.
-///
-/// # Errors
-/// [`StoreError::Fenced`]: somebody else holds it.
-pub async fn release(
-    tx: &mut Tx,
-    (id, fence): (&OperationId, i64),
-    run_at: Time,
-    now: Time,
-) -> Result<(), StoreError> {
-    let rows = tx
-        .execute(
-            "UPDATE operations SET lease_owner = NULL, lease_until = NULL, run_at = $3, updated_at = $4
-             WHERE id = $1 AND fence = $2",
-            vec![id.as_str().into(), fence.into(), run_at.into(), now.into()],
-        )
-        .await?;
-    held(id, rows)
-}
-
-/// Checks that the worker still holds the operation, and marks it as changed. The first write of every transaction
-/// of a worker, so that two of them can not both pass.
-///
-/// # Errors
-/// [`StoreError::Fenced`]: somebody else holds it.
-pub async fn check_fence(tx: &mut Tx, (id, fence): (&OperationId, i64), now: Time) -> Result<(), StoreError> {
-    let rows = tx
-        .execute(
-            "UPDATE operations SET updated_at = $3 WHERE id = $1 AND fence = $2",
-            vec![id.as_str().into(), fence.into(), now.into()],
-        )
-        .await?;
-    held(id, rows)
-}
-
 /// Whether an operation in state `from` may go to `to`.
 #[must_use]
 pub const fn may_become(from: OperationStatus, to: OperationStatus) -> bool {
@@ -392,12 +292,25 @@ pub async fn transition(
     held(id, rows)
 }
 
+/// Keeps why an operation goes no further, while its worker still holds it.
+///
+/// # Errors
+/// The database fails.
+pub async fn set_error(tx: &mut Tx, id: &OperationId, error: &OperationError) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE operations SET error = $2 WHERE id = $1",
+        vec![id.as_str().into(), serde_json::json!(error).to_string().into()],
+    )
+    .await?;
+    Ok(())
+}
+
 /// Whether the worker that holds it must stop: every change but that of a worker going from doing to undoing.
 fn let_go(from: OperationStatus, to: OperationStatus) -> bool {
     !(from == OperationStatus::Running && to == OperationStatus::Undoing)
 }
 
-fn held(id: &OperationId, rows: u64) -> Result<(), StoreError> {
+pub(super) fn held(id: &OperationId, rows: u64) -> Result<(), StoreError> {
     if rows == 1 {
         return Ok(());
     }

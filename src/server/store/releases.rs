@@ -127,6 +127,21 @@ pub async fn list(
     .collect()
 }
 
+/// The releases whose machine was started and not removed yet.
+///
+/// # Errors
+/// The database fails or a row is bad.
+pub async fn list_with_machine(tx: &mut Tx, tenant: &TenantId) -> Result<Vec<ReleaseRow>, StoreError> {
+    tx.fetch_all(
+        "SELECT * FROM releases WHERE tenant_id = $1 AND machine_id IS NOT NULL ORDER BY number",
+        vec![tenant.as_str().into()],
+    )
+    .await?
+    .iter()
+    .map(read)
+    .collect()
+}
+
 /// Says how a release stands.
 ///
 /// # Errors

@@ -15,7 +15,7 @@ pub struct MadeBy<'a> {
     pub step: &'a str,
 }
 
-/// Writes that a resource is there (or `intended`: about to be made). Called again it changes the state only.
+/// Writes that a resource is there. Called again it changes the state only.
 ///
 /// # Errors
 /// The database fails.
@@ -23,13 +23,13 @@ pub async fn put(
     tx: &mut Tx,
     id: &ResourceId,
     (tenant, by): (&TenantId, MadeBy<'_>),
-    (kind, external_id, state): (&str, &str, &str),
+    (kind, external_id): (&str, &str),
     now: Time,
 ) -> Result<(), StoreError> {
     tx.execute(
         "INSERT INTO resources (id, tenant_id, kind, external_id, state, operation_id, step, created_at,
              updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)
+         VALUES ($1, $2, $3, $4, 'present', $5, $6, $7, $7)
          ON CONFLICT (tenant_id, kind, external_id) DO UPDATE SET state = excluded.state,
              operation_id = excluded.operation_id, step = excluded.step, updated_at = excluded.updated_at",
         vec![
@@ -37,7 +37,36 @@ pub async fn put(
             tenant.as_str().into(),
             kind.into(),
             external_id.into(),
-            state.into(),
+            by.operation.as_str().into(),
+            by.step.into(),
+            now.into(),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Writes that a step is about to make something of a kind. What is known of it stays as it is.
+///
+/// # Errors
+/// The database fails.
+pub async fn put_intended(
+    tx: &mut Tx,
+    id: &ResourceId,
+    (tenant, by): (&TenantId, MadeBy<'_>),
+    (kind, name): (&str, &str),
+    now: Time,
+) -> Result<(), StoreError> {
+    tx.execute(
+        "INSERT INTO resources (id, tenant_id, kind, external_id, state, operation_id, step, created_at,
+             updated_at)
+         VALUES ($1, $2, $3, $4, 'intended', $5, $6, $7, $7)
+         ON CONFLICT (tenant_id, kind, external_id) DO NOTHING",
+        vec![
+            id.as_str().into(),
+            tenant.as_str().into(),
+            kind.into(),
+            name.into(),
             by.operation.as_str().into(),
             by.step.into(),
             now.into(),

@@ -1,0 +1,297 @@
+//! `deploy`: the image of a digest becomes the release that serves, or everything stays as it was.
+
+use async_trait::async_trait;
+
+use crate::api::operation::OperationError;
+use crate::api::release::Release;
+use crate::api::tenant::TenantStatus;
+use crate::server::provision::context::{Case, Failure, Parts, StepContext, StepError};
+use crate::server::provision::effects::{Change, Effects};
+use crate::server::provision::rollout::{self, NewRelease, release_number, tail_of};
+use crate::server::provision::saga::{Ending, Saga, StepDefinition, step};
+use crate::server::provision::work::DeployParams;
+use crate::server::store::events::NewEvent;
+
+/// The saga.
+pub(super) struct Deploy;
+
+const STEPS: &[StepDefinition] = &[
+    step("start"),
+    step("verify-image"),
+    step("create-release").undone(),
+    step("pull"),
+    step("release-command").undone(),
+    step("start-machine").making(&["machine"]),
+    step("wait-ready"),
+    step("switch-traffic"),
+    step("drain-old"),
+];
+
+#[async_trait]
+impl Saga for Deploy {
+    fn steps(&self) -> &'static [StepDefinition] {
+        STEPS
+    }
+
+    /// Once traffic is switched the new release serves: what fails after that is not a reason to go back.
+    fn pivot(&self) -> usize {
+        pivot(STEPS)
+    }
+
+    fn announce(&self, step: &str, case: &Case) -> Option<NewEvent> {
+        let number = release_number(case)?;
+        (step == "release-command").then(|| {
+            NewEvent::new(
+                "release_command_started",
+                format!("the release command of v{number} runs"),
+            )
+            .with(serde_json::json!({ "release": number }))
+        })
+    }
+
+    async fn run(&self, step: &str, cx: &StepContext<'_>) -> Result<Effects, StepError> {
+        let slot = cx.case.tenant.login_slot;
+        match step {
+            "start" => Ok(start(cx.case)),
+            "verify-image" => verify_image(cx).await,
+            "create-release" => create_release(cx).await,
+            _ => {
+                let release = rollout::own_release(cx).await?.release;
+                match step {
+                    "pull" => rollout::pull(cx, &release, slot).await,
+                    "release-command" => release_command(cx, &release).await,
+                    "start-machine" => rollout::start_machine(cx, &release, slot).await,
+                    "wait-ready" => rollout::wait_ready(cx, &release, slot).await,
+                    "switch-traffic" => rollout::switch_traffic(cx, &release).await,
+                    _ => rollout::drain_old(cx).await,
+                }
+            }
+        }
+    }
+
+    async fn undo(&self, step: &str, cx: &StepContext<'_>) -> Result<Effects, StepError> {
+        match step {
+            "create-release" => Ok(rollout::undo_create_release(cx)),
+            "release-command" => undo_release_command(cx).await,
+            _ => rollout::undo_start_machine(cx).await,
+        }
+    }
+
+    fn conclude(&self, ending: Ending, parts: &Parts, case: &Case) -> Effects {
+        conclude(ending, parts, case)
+    }
+}
+
+/// The position after the switch of traffic.
+pub(super) fn pivot(steps: &[StepDefinition]) -> usize {
+    steps
+        .iter()
+        .position(|step| step.name == "switch-traffic")
+        .map_or(usize::MAX, |at| at + 1)
+}
+
+/// Says that a release is on its way.
+pub(super) fn start(case: &Case) -> Effects {
+    let event = NewEvent::new("deploy_started", format!("`{}` begins", case.operation.kind))
+        .with(serde_json::json!({ "kind": case.operation.kind, "current": case.tenant.current_release }));
+    Effects::none().status(TenantStatus::Deploying).event(event)
+}
+
+fn params(case: &Case) -> Result<DeployParams, StepError> {
+    serde_json::from_value(case.params().clone()).map_err(|source| {
+        StepError::Fatal(Box::new(Failure {
+            code: "bad-params".to_owned(),
+            message: "failed to read what was asked for".to_owned(),
+            source: Some(Box::new(source)),
+            ..Failure::default()
+        }))
+    })
+}
+
+async fn verify_image(cx: &StepContext<'_>) -> Result<Effects, StepError> {
+    let digest = match params(cx.case)?.digest {
+        Some(digest) => digest,
+        None => match rollout::current_release(cx).await? {
+            Some(row) => row.release.digest,
+            None => {
+                return Err(StepError::fatal(
+                    "no-current-release",
+                    "no release serves: there is no current image",
+                ));
+            }
+        },
+    };
+    if !cx.parts.images.has_manifest(&cx.case.tenant.id, &digest).await? {
+        return Err(StepError::Fatal(Box::new(Failure {
+            code: "image-not-found".to_owned(),
+            message: format!("failed to find `{digest}` in the registry"),
+            hint: Some("push it again: `systemprompt deploy`".to_owned()),
+            ..Failure::default()
+        })));
+    }
+    let event = NewEvent::new("image_verified", format!("the registry has `{digest}`"))
+        .with(serde_json::json!({ "digest": digest }));
+    Ok(Effects::none()
+        .output(serde_json::json!({ "digest": digest }))
+        .event(event))
+}
+
+async fn create_release(cx: &StepContext<'_>) -> Result<Effects, StepError> {
+    let (asked, settings) = (params(cx.case)?, &cx.parts.settings);
+    let digest: Option<String> = cx.case.output("verify-image", "digest");
+    let digest =
+        digest.ok_or_else(|| StepError::fatal("image-not-found", "failed to find the image's digest"))?;
+    // `current` goes on with what the release that serves was told.
+    let current = match asked.digest {
+        Some(_) => None,
+        None => rollout::current_release(cx).await?.map(|row| row.release),
+    };
+    let kept = current.as_ref();
+    let new = NewRelease {
+        digest,
+        image: kept.map_or(asked.image, |release| release.image.clone()),
+        fingerprint: asked
+            .fingerprint
+            .or_else(|| kept.and_then(|release| release.fingerprint.clone())),
+        memory_mb: cx.case.tenant.memory_mb,
+        health_path: asked
+            .health_path
+            .or_else(|| kept.map(|release| release.health_path.clone()))
+            .unwrap_or_else(|| settings.health_path.clone()),
+        release_command: asked
+            .release_command
+            .or_else(|| kept.map(|release| release.release_command.clone()))
+            .unwrap_or_else(|| settings.release_command.clone()),
+        message: asked.message,
+    };
+    rollout::create_release(cx, new).await
+}
+
+async fn release_command(cx: &StepContext<'_>, release: &Release) -> Result<Effects, StepError> {
+    let number = release.number;
+    let detail = serde_json::json!({ "release": number, "command": release.release_command });
+    if release.release_command.is_empty() {
+        let event = NewEvent::new(
+            "release_command_finished",
+            format!("v{number} has no release command"),
+        );
+        return Ok(Effects::none().event(event.with(detail)));
+    }
+    let mut spec = rollout::machine_spec(cx, release, cx.case.tenant.login_slot).await?;
+    spec.command = Some(release.release_command.clone());
+    let within = cx.parts.settings.release_command_within;
+    let outcome = cx.parts.provider.run_command(&spec, within).await?;
+    if outcome.exit_code == 0 {
+        let event = NewEvent::new(
+            "release_command_finished",
+            format!("the release command of v{number} is done"),
+        );
+        return Ok(Effects::none().event(event.with(detail)));
+    }
+    let message = format!(
+        "the release command `{}` of v{number} ended with exit code {}",
+        release.release_command.join(" "),
+        outcome.exit_code
+    );
+    Err(StepError::Fatal(Box::new(Failure {
+        code: "release-command-failed".to_owned(),
+        events: vec![NewEvent::new("release_command_failed", message.clone()).with(detail)],
+        message,
+        hint: Some("see the last lines it printed; mend it and `systemprompt deploy` again".to_owned()),
+        log_tail: tail_of(outcome.log_tail),
+        source: None,
+    })))
+}
+
+/// What the command did inside the tenant's database stays; what it ran in is removed.
+async fn undo_release_command(cx: &StepContext<'_>) -> Result<Effects, StepError> {
+    let provider = &cx.parts.provider;
+    let there = provider.list_resources(&cx.case.spec()?).await?;
+    for command in there.iter().filter(|made| made.kind == "command") {
+        provider
+            .stop_machine(&command.external_id, std::time::Duration::ZERO)
+            .await?;
+    }
+    Ok(Effects::none())
+}
+
+/// How every operation that brings a release ends.
+pub(super) fn conclude(ending: Ending, parts: &Parts, case: &Case) -> Effects {
+    let number = release_number(case);
+    match ending {
+        Ending::Succeeded => ready(parts, case),
+        Ending::Failed | Ending::Undone => failed(case),
+        Ending::Stuck => stuck(case),
+        Ending::Abandoned => {
+            let effects = abandoned(case).status(case.resting_status());
+            match number.filter(|number| case.tenant.current_release != Some(*number)) {
+                Some(number) => effects.change(Change::ReleaseFailed(number)),
+                None => effects,
+            }
+        }
+    }
+}
+
+/// The release serves.
+pub(super) fn ready(parts: &Parts, case: &Case) -> Effects {
+    let url = parts.edge.url(&case.tenant.label);
+    let digest: Option<String> = case.output("create-release", "digest");
+    let result = serde_json::json!({ "release": release_number(case), "url": url, "digest": digest });
+    let event = NewEvent::new("tenant_ready", format!("serving at {url}")).with(result.clone());
+    Effects {
+        result: Some(result),
+        ..Effects::none()
+    }
+    .status(TenantStatus::Running)
+    .event(event)
+}
+
+fn failed(case: &Case) -> Effects {
+    let mut effects = Effects::none().status(case.resting_status());
+    let serves = case.tenant.current_release;
+    if let Some(number) = release_number(case) {
+        let message = match serves {
+            Some(old) => format!("v{number} is taken back, v{old} serves as before"),
+            None => format!("v{number} is taken back, nothing serves"),
+        };
+        let detail = serde_json::json!({ "release": number, "serving": serves });
+        effects = effects.event(NewEvent::new("release_rolled_back", message).with(detail));
+    }
+    let Some(error) = &case.operation.error else {
+        return effects.event(NewEvent::new("deploy_failed", "the deploy was taken back"));
+    };
+    let told = serde_json::json!({ "code": error.code, "step": error.step, "serving": serves });
+    let mut effects = effects.event(NewEvent::new("deploy_failed", error.message.clone()).with(told));
+    effects.error = Some(OperationError {
+        code: match serves {
+            Some(_) => "deploy-failed-old-release-serves",
+            None => "deploy-failed",
+        }
+        .to_owned(),
+        ..error.clone()
+    });
+    effects
+}
+
+/// Tells that an operation can go neither on nor back.
+pub(super) fn stuck(case: &Case) -> Effects {
+    let id = &case.operation.id;
+    let message = match &case.operation.error {
+        Some(error) => format!(
+            "`{}` is stuck at `{}`: {}",
+            case.operation.kind, error.step, error.message
+        ),
+        None => format!("`{}` is stuck", case.operation.kind),
+    };
+    let detail = serde_json::json!({ "ways_out": ["retry", "abandon"], "operation_id": id });
+    Effects::none().event(NewEvent::new("operation_stuck", message).with(detail))
+}
+
+/// Tells that somebody gave an operation up.
+pub(super) fn abandoned(case: &Case) -> Effects {
+    let message = format!(
+        "`{}` was given up; what it left is in the ledger",
+        case.operation.kind
+    );
+    Effects::none().event(NewEvent::new("operation_abandoned", message))
+}

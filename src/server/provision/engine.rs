@@ -1,0 +1,124 @@
+//! The workers: they claim operations, a handful at once, and stop in order when the server stops.
+
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use crate::server::provision::drive::drive;
+use crate::server::provision::{Inner, Provision};
+use crate::server::store::operations::OperationRow;
+use crate::server::store::{Store, StoreError, operation_leases};
+
+/// For how long a step may go on once the server stops.
+const STOP_WITHIN: Duration = Duration::from_secs(7);
+/// For how long the lease of a dropped step may take to be given back.
+const ABORT_WITHIN: Duration = Duration::from_secs(1);
+
+impl Provision {
+    /// Starts the workers. What another process of the same server left in the middle is taken up at once.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn start(&self) -> Result<(), StoreError> {
+        let inner = self.0.clone();
+        if matches!(inner.parts.store, Store::Sqlite { .. }) {
+            // A file has one server: whoever held a lease is gone. The fence holds if that is ever wrong.
+            let mut tx = inner.parts.store.begin().await?;
+            let resumed = operation_leases::release_all(&mut tx).await?;
+            tx.commit().await?;
+            if resumed > 0 {
+                tracing::info!(resumed, "took up what was left in the middle");
+            }
+        }
+        let tracker = inner.tracker.clone();
+        tracker.spawn(async move { claim_for_ever(inner).await });
+        Ok(())
+    }
+
+    /// Stops claiming, lets running steps finish or gives their operations back. Ends within 8 seconds.
+    pub async fn stop(&self) {
+        let inner = &self.0;
+        inner.signals.stop.cancel();
+        inner.tracker.close();
+        if tokio::time::timeout(STOP_WITHIN, inner.tracker.wait())
+            .await
+            .is_ok()
+        {
+            return;
+        }
+        inner.signals.abort.cancel();
+        if tokio::time::timeout(ABORT_WITHIN, inner.tracker.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("left an operation in the middle; the next start takes it up");
+        }
+    }
+}
+
+async fn claim_for_ever(inner: std::sync::Arc<Inner>) {
+    let slots = std::sync::Arc::new(Semaphore::new(inner.parts.settings.workers.max(1)));
+    let owner = inner.parts.clock.uuid().to_string();
+    loop {
+        let slot = tokio::select! {
+            slot = slots.clone().acquire_owned() => slot,
+            () = inner.signals.stop.cancelled() => return,
+        };
+        let Ok(slot) = slot else { return };
+        if inner.signals.stop.is_cancelled() {
+            return;
+        }
+        match claim(&inner, &owner).await {
+            Ok(Some(operation)) => {
+                let worker = inner.clone();
+                inner.tracker.spawn(async move {
+                    drive(&worker, &operation).await;
+                    drop(slot);
+                    worker.wake.notify_one();
+                });
+            }
+            Ok(None) => {
+                drop(slot);
+                let idle = idle_time(&inner).await;
+                tokio::select! {
+                    () = inner.wake.notified() => {}
+                    () = tokio::time::sleep(idle) => {}
+                    () = inner.signals.stop.cancelled() => return,
+                }
+            }
+            Err(error) => {
+                drop(slot);
+                log_failure(&error);
+                tokio::time::sleep(inner.parts.settings.poll).await;
+            }
+        }
+    }
+}
+
+fn log_failure(error: &StoreError) {
+    let error: &dyn std::error::Error = error;
+    tracing::error!(error, "failed to claim an operation");
+}
+
+async fn claim(inner: &Inner, owner: &str) -> Result<Option<OperationRow>, StoreError> {
+    let parts = &inner.parts;
+    let now = parts.clock.now();
+    let mut tx = parts.store.begin().await?;
+    let claimed = operation_leases::claim(&mut tx, owner, parts.settings.lease_seconds, now).await?;
+    tx.commit().await?;
+    Ok(claimed)
+}
+
+/// Until the next operation is due, and not longer than the poll.
+async fn idle_time(inner: &Inner) -> Duration {
+    let parts = &inner.parts;
+    let next = async {
+        let mut tx = parts.store.begin_read().await?;
+        operation_leases::next_run_at(&mut tx).await
+    };
+    let Ok(Some(next)) = next.await else {
+        return parts.settings.poll;
+    };
+    let millis = next.as_millis() - parts.clock.now().as_millis();
+    Duration::from_millis(u64::try_from(millis).unwrap_or(1).max(1)).min(parts.settings.poll)
+}

@@ -1,0 +1,225 @@
+//! The environment of a tenant's machines: the platform's variables and the user's secrets at the release's versions.
+
+use std::collections::BTreeMap;
+
+use crate::api::id::TenantId;
+use crate::api::secret::SecretText;
+use crate::api::tenant::{DatabaseKind, EnvironmentEntry};
+use crate::server::provision::Provision;
+use crate::server::provision::context::Parts;
+use crate::server::provision::secrets::{
+    JWT_SECRET, SecretError, database_slot, find_tenant_key, opened, password_key, platform_value,
+    require_tenant_key,
+};
+use crate::server::store::secret_versions::SecretScope;
+use crate::server::store::tenants::{LoginSlot, TenantRow};
+use crate::server::store::{Tx, releases, secret_versions};
+
+/// The port on which every release listens.
+pub(super) const PORT: u16 = 8080;
+const MASK: &str = "••••••••";
+const SECRET_VARIABLES: [&str; 2] = ["DATABASE_URL", "JWT_SECRET"];
+
+/// What the platform's variables are made of.
+pub(super) struct Facts<'a> {
+    pub(super) tenant_id: &'a TenantId,
+    pub(super) tenant_name: &'a str,
+    pub(super) url: &'a str,
+    pub(super) release: u32,
+    pub(super) database: DatabaseKind,
+    pub(super) database_url: SecretText,
+    pub(super) jwt_secret: SecretText,
+}
+
+/// The whole environment. A secret never shadows a platform variable: the platform's own is written last.
+pub(super) fn environment(
+    facts: &Facts<'_>,
+    secrets: BTreeMap<String, SecretText>,
+) -> BTreeMap<String, SecretText> {
+    let database_type = match facts.database {
+        DatabaseKind::Postgres => "postgres",
+        DatabaseKind::Sqlite => "sqlite",
+    };
+    let release = facts.release.to_string();
+    let port = PORT.to_string();
+    let server = format!("http://0.0.0.0:{PORT}");
+    let plain = [
+        ("HOST", "0.0.0.0"),
+        ("PORT", &port),
+        ("RUST_LOG", "info"),
+        ("SYSTEMPROMPT_SERVICES_PATH", "/app/services"),
+        ("SYSTEMPROMPT_RELEASE", &release),
+        ("WEB_DIR", "/app/web"),
+        ("DATABASE_TYPE", database_type),
+        ("JWT_ISSUER", "systemprompt"),
+        ("JWT_ACCESS_TOKEN_EXPIRATION", "3600"),
+        ("API_SERVER_URL", &server),
+        ("API_EXTERNAL_URL", facts.url),
+        ("APP_URL", facts.url),
+        ("TENANT_ID", facts.tenant_id.as_str()),
+        ("TENANT_NAME", facts.tenant_name),
+    ];
+    let mut all = secrets;
+    for (name, value) in plain {
+        all.insert(name.to_owned(), SecretText::new(value));
+    }
+    all.insert("DATABASE_URL".to_owned(), facts.database_url.clone());
+    all.insert("JWT_SECRET".to_owned(), facts.jwt_secret.clone());
+    all
+}
+
+/// The same as it may be shown: names and sources, everything secret masked.
+pub(super) fn masked(
+    environment: &BTreeMap<String, SecretText>,
+    secrets: &[String],
+) -> Vec<EnvironmentEntry> {
+    environment
+        .iter()
+        .map(|(name, value)| {
+            let user = secrets.contains(name);
+            let hidden = user || SECRET_VARIABLES.contains(&name.as_str());
+            EnvironmentEntry {
+                name: name.clone(),
+                source: if user { "secret" } else { "platform" }.to_owned(),
+                value: if hidden { MASK } else { value.expose() }.to_owned(),
+            }
+        })
+        .collect()
+}
+
+/// Opens everything that a release of the tenant must see. A value that cannot be opened is an error, never left out.
+pub(super) async fn read_environment(
+    tx: &mut Tx,
+    parts: &Parts,
+    tenant: &TenantRow,
+    slot: LoginSlot,
+    (release, versions): (u32, &BTreeMap<String, u32>),
+) -> Result<BTreeMap<String, SecretText>, SecretError> {
+    let key = require_tenant_key(tx, &tenant.id).await?;
+    let whose = (&tenant.id, &key);
+    let mut secrets = BTreeMap::new();
+    for (name, version) in versions {
+        let wanted = (name.as_str(), *version);
+        let row = secret_versions::find_version(tx, &tenant.id, SecretScope::User, wanted)
+            .await?
+            .ok_or_else(|| SecretError::Missing {
+                key: name.clone(),
+                version: *version,
+            })?;
+        secrets.insert(
+            name.clone(),
+            opened(&parts.vault, whose, SecretScope::User, &row)?,
+        );
+    }
+    let database_url = match tenant.database {
+        DatabaseKind::Postgres => {
+            let password = platform_value(tx, parts, whose, password_key(slot)).await?;
+            parts.databases.url(&tenant.id, database_slot(slot), &password)
+        }
+        DatabaseKind::Sqlite => SecretText::new("sqlite:///app/data/tenant.db"),
+    };
+    let facts = Facts {
+        tenant_id: &tenant.id,
+        tenant_name: tenant.name.as_str(),
+        url: &parts.edge.url(&tenant.label),
+        release,
+        database: tenant.database,
+        database_url,
+        jwt_secret: platform_value(tx, parts, whose, JWT_SECRET).await?,
+    };
+    Ok(environment(&facts, secrets))
+}
+
+impl Provision {
+    /// The environment that the tenant's release sees (or its next one would), with everything secret masked.
+    ///
+    /// # Errors
+    /// The store or the vault fails.
+    pub async fn environment(
+        &self,
+        tx: &mut Tx,
+        tenant: &TenantRow,
+    ) -> Result<Vec<EnvironmentEntry>, SecretError> {
+        let parts = &self.0.parts;
+        if find_tenant_key(tx, &tenant.id).await?.is_none() {
+            return Ok(Vec::new());
+        }
+        let release = match tenant.current_release {
+            Some(number) => releases::find(tx, &tenant.id, number).await?,
+            None => None,
+        };
+        let (number, versions) = match release {
+            Some(row) => (row.release.number, row.release.secret_versions),
+            None => (1, latest_versions(tx, &tenant.id).await?),
+        };
+        let all = read_environment(tx, parts, tenant, tenant.login_slot, (number, &versions)).await?;
+        let names: Vec<String> = versions.into_keys().collect();
+        Ok(masked(&all, &names))
+    }
+}
+
+/// The user's secrets as they are now, by version: what a new release pins.
+pub(super) async fn latest_versions(
+    tx: &mut Tx,
+    tenant: &TenantId,
+) -> Result<BTreeMap<String, u32>, crate::server::store::StoreError> {
+    let rows = secret_versions::list_latest(tx, tenant, SecretScope::User).await?;
+    Ok(rows.into_iter().map(|row| (row.key, row.version)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use uuid::Uuid;
+
+    use super::{Facts, environment, masked};
+    use crate::api::id::TenantId;
+    use crate::api::name::PLATFORM_VARIABLES;
+    use crate::api::secret::SecretText;
+    use crate::api::tenant::DatabaseKind;
+
+    fn facts(tenant_id: &TenantId) -> Facts<'_> {
+        Facts {
+            tenant_id,
+            tenant_name: "acme",
+            url: "http://acme.localhost:8080",
+            release: 3,
+            database: DatabaseKind::Postgres,
+            database_url: SecretText::new("postgresql://u:hunter2@h/d"),
+            jwt_secret: SecretText::new("swordfish"),
+        }
+    }
+
+    fn secret(name: &str, value: &str) -> BTreeMap<String, SecretText> {
+        BTreeMap::from([(name.to_owned(), SecretText::new(value))])
+    }
+
+    #[test]
+    fn every_platform_variable_is_there_and_wins() {
+        let id = TenantId::new(Uuid::from_u128(1));
+        let all = environment(&facts(&id), secret("PORT", "1"));
+        for name in PLATFORM_VARIABLES {
+            assert!(all.contains_key(name), "{name}");
+        }
+        assert_eq!(all["PORT"].expose(), "8080");
+    }
+
+    #[test]
+    fn nothing_secret_is_shown() {
+        let id = TenantId::new(Uuid::from_u128(1));
+        let all = environment(&facts(&id), secret("OPENAI_API_KEY", "sk-1"));
+        let shown = masked(&all, &["OPENAI_API_KEY".to_owned()]);
+        let text = serde_json::to_string(&shown).expect("JSON");
+        for value in ["sk-1", "hunter2", "swordfish"] {
+            assert!(!text.contains(value), "{value}");
+        }
+        assert!(text.contains("http://acme.localhost:8080"));
+        let sources: Vec<&str> = shown
+            .iter()
+            .filter(|entry| entry.source == "secret")
+            .map(|entry| entry.name.as_str())
+            .collect();
+        assert_eq!(sources, ["OPENAI_API_KEY"]);
+    }
+}

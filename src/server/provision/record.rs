@@ -1,0 +1,286 @@
+//! The one place where the engine writes: every transaction of a worker begins with the check of its fence.
+
+use crate::api::id::{OperationId, ResourceId};
+use crate::api::operation::{OperationError, OperationStatus};
+use crate::api::release::ReleaseStatus;
+use crate::api::time::Time;
+use crate::server::clock::Clock;
+use crate::server::provision::context::{Case, Parts};
+use crate::server::provision::effects::{Change, Effects};
+use crate::server::provision::saga::{Ending, StepDefinition};
+use crate::server::store::events::NewEvent;
+use crate::server::store::operation_steps::{StepRow, StepStatus};
+use crate::server::store::operations::Transition;
+use crate::server::store::resources::MadeBy;
+use crate::server::store::tenant_keys::TenantKeyRow;
+use crate::server::store::{
+    Store, StoreError, Tx, credential_grants, events, operation_leases, operation_steps, operations,
+    receipts, releases, resources, secret_versions, tenant_keys, tenants,
+};
+
+/// Reads an operation as it stands.
+pub(super) async fn load(store: &Store, id: &OperationId) -> Result<Case, StoreError> {
+    let mut tx = store.begin_read().await?;
+    load_in(&mut tx, id).await
+}
+
+/// Reads an operation as it stands, in a transaction of the caller.
+pub(super) async fn load_in(tx: &mut Tx, id: &OperationId) -> Result<Case, StoreError> {
+    let operation = operations::get(tx, id).await?;
+    let tenant = tenants::get(tx, &operation.tenant_id).await?;
+    let steps = operation_steps::list(tx, id).await?;
+    Ok(Case {
+        operation,
+        tenant,
+        steps,
+    })
+}
+
+/// A worker's transaction; nothing can be written through it once somebody else holds the operation.
+struct Held<'a> {
+    tx: Tx,
+    clock: &'a Clock,
+    case: &'a Case,
+    now: Time,
+}
+
+impl<'a> Held<'a> {
+    async fn begin(parts: &'a Parts, case: &'a Case) -> Result<Self, StoreError> {
+        let now = parts.clock.now();
+        let mut tx = parts.store.begin().await?;
+        operation_leases::check_fence(&mut tx, (&case.operation.id, case.operation.fence), now).await?;
+        Ok(Self {
+            tx,
+            clock: &parts.clock,
+            case,
+            now,
+        })
+    }
+
+    async fn step(&mut self, step: &StepRow) -> Result<(), StoreError> {
+        operation_steps::update(&mut self.tx, &self.case.operation.id, step, self.now).await
+    }
+
+    async fn tell(&mut self, event: &NewEvent) -> Result<(), StoreError> {
+        let (tenant, operation) = (&self.case.tenant.id, &self.case.operation.id);
+        events::append(&mut self.tx, tenant, Some(operation), event, self.now)
+            .await
+            .map(drop)
+    }
+
+    async fn apply(&mut self, step: &str, effects: &Effects) -> Result<(), StoreError> {
+        apply(&mut self.tx, (self.clock, self.now), (self.case, step), effects).await
+    }
+}
+
+/// Writes that a step is begun: what it is about to make stands in the ledger before it is made.
+pub(super) async fn begin_step(
+    parts: &Parts,
+    case: &Case,
+    (definition, status): (&StepDefinition, StepStatus),
+    event: Option<NewEvent>,
+    row: &StepRow,
+) -> Result<(), StoreError> {
+    let mut held = Held::begin(parts, case).await?;
+    held.step(&StepRow {
+        status,
+        attempts: row.attempts + 1,
+        ..row.clone()
+    })
+    .await?;
+    if status == StepStatus::Running {
+        for kind in definition.makes {
+            let (id, by) = (
+                ResourceId::new(parts.clock.uuid()),
+                made_by(case, definition.name),
+            );
+            let line = (*kind, case.tenant.label.as_str());
+            resources::put_intended(&mut held.tx, &id, (&case.tenant.id, by), line, held.now).await?;
+        }
+    }
+    if let Some(event) = &event {
+        held.tell(event).await?;
+    }
+    held.tx.commit().await
+}
+
+/// Writes what a step did, run or taken back.
+pub(super) async fn finish_step(
+    parts: &Parts,
+    case: &Case,
+    (row, status): (&StepRow, StepStatus),
+    effects: &Effects,
+) -> Result<(), StoreError> {
+    let mut held = Held::begin(parts, case).await?;
+    let by = made_by(case, &row.name);
+    resources::forget_intended(&mut held.tx, &case.tenant.id, by).await?;
+    let output = if effects.output.is_null() {
+        &row.output
+    } else {
+        &effects.output
+    };
+    held.step(&StepRow {
+        status,
+        output: output.clone(),
+        error: None,
+        ..row.clone()
+    })
+    .await?;
+    held.apply(&row.name, effects).await?;
+    held.tx.commit().await
+}
+
+/// Writes that a step is tried again at `run_at`, and gives the operation back to the queue.
+pub(super) async fn retry_step(
+    parts: &Parts,
+    case: &Case,
+    row: &StepRow,
+    (event, run_at): (&NewEvent, Time),
+) -> Result<(), StoreError> {
+    let mut held = Held::begin(parts, case).await?;
+    held.step(row).await?;
+    held.tell(event).await?;
+    let key = (&case.operation.id, case.operation.fence);
+    operation_leases::release(&mut held.tx, key, run_at, held.now).await?;
+    held.tx.commit().await
+}
+
+/// Writes that a step failed for good. The operation stays with the worker, which asks what comes next.
+pub(super) async fn fail_step(
+    parts: &Parts,
+    case: &Case,
+    row: &StepRow,
+    (error, told, undoing): (&OperationError, &[NewEvent], bool),
+) -> Result<(), StoreError> {
+    let mut held = Held::begin(parts, case).await?;
+    held.step(row).await?;
+    for event in told {
+        held.tell(event).await?;
+    }
+    let id = &case.operation.id;
+    if undoing && case.operation.status == OperationStatus::Running {
+        let turn = Transition {
+            to: OperationStatus::Undoing,
+            error: Some(error.clone()),
+            result: None,
+        };
+        operations::transition(&mut held.tx, id, &turn, held.now).await?;
+    } else {
+        operations::set_error(&mut held.tx, id, error).await?;
+    }
+    held.tx.commit().await
+}
+
+/// Gives an operation back without having done anything, at a stop of the server. The try does not count.
+pub(super) async fn give_back(parts: &Parts, case: &Case, row: Option<&StepRow>) -> Result<(), StoreError> {
+    let mut held = Held::begin(parts, case).await?;
+    if let Some(row) = row {
+        held.step(row).await?;
+    }
+    let key = (&case.operation.id, case.operation.fence);
+    operation_leases::release(&mut held.tx, key, held.now, held.now).await?;
+    held.tx.commit().await
+}
+
+/// Writes the end of an operation: its state, the tenant's state and the last events, all or nothing.
+pub(super) async fn conclude(
+    parts: &Parts,
+    case: &Case,
+    ending: Ending,
+    effects: &Effects,
+) -> Result<(), StoreError> {
+    let mut held = Held::begin(parts, case).await?;
+    conclude_in(&mut held.tx, (&parts.clock, held.now), case, ending, effects).await?;
+    held.tx.commit().await
+}
+
+/// The same in a transaction of the caller, who has made sure that nobody else holds the operation.
+pub(super) async fn conclude_in(
+    tx: &mut Tx,
+    at: (&Clock, Time),
+    case: &Case,
+    ending: Ending,
+    effects: &Effects,
+) -> Result<(), StoreError> {
+    apply(tx, at, (case, "end"), effects).await?;
+    let end = Transition {
+        to: match ending {
+            Ending::Succeeded => OperationStatus::Succeeded,
+            Ending::Failed => OperationStatus::Failed,
+            Ending::Undone => OperationStatus::Undone,
+            Ending::Stuck => OperationStatus::Stuck,
+            Ending::Abandoned => OperationStatus::Abandoned,
+        },
+        error: effects.error.clone(),
+        result: effects.result.clone(),
+    };
+    operations::transition(tx, &case.operation.id, &end, at.1).await
+}
+
+fn made_by<'a>(case: &'a Case, step: &'a str) -> MadeBy<'a> {
+    MadeBy {
+        operation: &case.operation.id,
+        step,
+    }
+}
+
+/// Writes effects in the order in which they depend on each other: rows, ledger, state, events.
+async fn apply(
+    tx: &mut Tx,
+    (clock, now): (&Clock, Time),
+    (case, step): (&Case, &str),
+    effects: &Effects,
+) -> Result<(), StoreError> {
+    let tenant = &case.tenant.id;
+    for change in &effects.changes {
+        apply_change(tx, case, change, now).await?;
+    }
+    for (kind, external_id) in &effects.made {
+        let (id, by) = (ResourceId::new(clock.uuid()), made_by(case, step));
+        resources::put(tx, &id, (tenant, by), (kind, external_id), now).await?;
+    }
+    for kind in &effects.gone_kinds {
+        resources::set_kind_removed(tx, tenant, kind, now).await?;
+    }
+    for (kind, external_id) in &effects.gone {
+        resources::set_removed(tx, tenant, (kind, external_id), now).await?;
+    }
+    if let Some(status) = effects.status {
+        tenants::set_status(tx, tenant, status, now).await?;
+    }
+    for event in &effects.events {
+        events::append(tx, tenant, Some(&case.operation.id), event, now).await?;
+    }
+    Ok(())
+}
+
+async fn apply_change(tx: &mut Tx, case: &Case, change: &Change, now: Time) -> Result<(), StoreError> {
+    let tenant = &case.tenant.id;
+    match change {
+        Change::Release(release) => releases::insert(tx, tenant, release).await,
+        Change::ReleaseFailed(number) => {
+            releases::set_status(tx, tenant, *number, ReleaseStatus::Failed).await
+        }
+        Change::ReleaseActive(number) => releases::activate(tx, tenant, *number, now).await,
+        Change::Machine(number, id) => releases::set_machine(tx, tenant, *number, id.as_deref()).await,
+        Change::LoginSlot(slot) => tenants::set_login_slot(tx, tenant, *slot, now).await,
+        Change::Memory(memory_mb) => tenants::set_memory(tx, tenant, *memory_mb, now).await,
+        Change::TenantKey(key) => {
+            let row = TenantKeyRow {
+                master_version: key.master_version,
+                sealed_key: key.sealed_key.clone(),
+            };
+            tenant_keys::insert(tx, tenant, &row, now).await
+        }
+        Change::Secret(scope, row) => secret_versions::insert(tx, tenant, *scope, row).await,
+        Change::Grant(grant) => credential_grants::insert(tx, tenant, grant).await,
+        Change::RevokeGrants => credential_grants::remove_all(tx, tenant).await,
+        Change::Receipt(body) => receipts::put(tx, (tenant, &case.tenant.owner_id), body, now).await,
+        Change::ForgetSecrets => {
+            credential_grants::remove_all(tx, tenant).await?;
+            secret_versions::remove_all(tx, tenant).await?;
+            tenant_keys::remove(tx, tenant).await
+        }
+        Change::GiveBackNames => tenants::give_back_names(tx, tenant, now).await,
+    }
+}

@@ -1,0 +1,104 @@
+//! `restart`, `apply-secrets`, `change-memory`: the image that serves in a new release, so that nothing is interrupted.
+//!
+//! The release command does not run again: it has run for this image.
+
+use async_trait::async_trait;
+
+use crate::server::provision::context::{Case, Parts, StepContext, StepError};
+use crate::server::provision::deploy;
+use crate::server::provision::effects::{Change, Effects};
+use crate::server::provision::rollout::{self, NewRelease};
+use crate::server::provision::saga::{Ending, Saga, StepDefinition, step};
+
+/// The saga.
+pub(super) struct Restart;
+
+const STEPS: &[StepDefinition] = &[
+    step("start"),
+    step("create-release").undone(),
+    step("pull"),
+    step("start-machine").making(&["machine"]),
+    step("wait-ready"),
+    step("switch-traffic"),
+    step("drain-old"),
+];
+
+#[async_trait]
+impl Saga for Restart {
+    fn steps(&self) -> &'static [StepDefinition] {
+        STEPS
+    }
+
+    fn pivot(&self) -> usize {
+        deploy::pivot(STEPS)
+    }
+
+    async fn run(&self, step: &str, cx: &StepContext<'_>) -> Result<Effects, StepError> {
+        let slot = cx.case.tenant.login_slot;
+        match step {
+            "start" => Ok(deploy::start(cx.case)),
+            "create-release" => create_release(cx).await,
+            _ => {
+                let release = rollout::own_release(cx).await?.release;
+                match step {
+                    "pull" => rollout::pull(cx, &release, slot).await,
+                    "start-machine" => rollout::start_machine(cx, &release, slot).await,
+                    "wait-ready" => rollout::wait_ready(cx, &release, slot).await,
+                    "switch-traffic" => {
+                        let effects = rollout::switch_traffic(cx, &release).await?;
+                        Ok(effects.change(Change::Memory(release.memory_mb)))
+                    }
+                    _ => rollout::drain_old(cx).await,
+                }
+            }
+        }
+    }
+
+    async fn undo(&self, step: &str, cx: &StepContext<'_>) -> Result<Effects, StepError> {
+        match step {
+            "create-release" => Ok(rollout::undo_create_release(cx)),
+            _ => rollout::undo_start_machine(cx).await,
+        }
+    }
+
+    fn conclude(&self, ending: Ending, parts: &Parts, case: &Case) -> Effects {
+        deploy::conclude(ending, parts, case)
+    }
+}
+
+async fn create_release(cx: &StepContext<'_>) -> Result<Effects, StepError> {
+    let new = same_image(cx, &message(cx.case)).await?;
+    rollout::create_release(cx, new).await
+}
+
+/// A release like the one that serves, with the secrets and the memory of now.
+pub(super) async fn same_image(cx: &StepContext<'_>, message: &str) -> Result<NewRelease, StepError> {
+    let current = rollout::current_release(cx).await?;
+    let Some(current) = current.map(|row| row.release) else {
+        return Err(StepError::fatal(
+            "no-current-release",
+            "no release serves: there is no current image",
+        ));
+    };
+    let memory_mb = cx.case.param("memory_mb").unwrap_or(cx.case.tenant.memory_mb);
+    Ok(NewRelease {
+        digest: current.digest,
+        image: current.image,
+        fingerprint: current.fingerprint,
+        memory_mb,
+        health_path: current.health_path,
+        release_command: current.release_command,
+        message: Some(message.to_owned()),
+    })
+}
+
+fn message(case: &Case) -> String {
+    match case.operation.kind.as_str() {
+        "apply-secrets" => "secrets changed".to_owned(),
+        "change-memory" => match case.param::<u32>("memory_mb") {
+            Some(memory_mb) => format!("memory set to {memory_mb} MB"),
+            None => "memory changed".to_owned(),
+        },
+        _ => "restarted".to_owned(),
+    }
+}

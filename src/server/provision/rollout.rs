@@ -1,0 +1,306 @@
+//! What every operation that brings a release has in common: a new machine beside the old one, readiness, the switch,
+//! the drain. The steps find their release by their operation, so that a repeat goes on with the same one.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use tokio::time::Instant;
+
+use crate::api::release::{Release, ReleaseStatus};
+use crate::server::providers::{LogQuery, MachineSpec, MachineState, ProviderError};
+use crate::server::provision::context::{Case, Failure, StepContext, StepError};
+use crate::server::provision::effects::{Change, Effects};
+use crate::server::provision::environment::{PORT, latest_versions, read_environment};
+use crate::server::store::events::NewEvent;
+use crate::server::store::releases::{self, ReleaseRow};
+use crate::server::store::tenants::LoginSlot;
+
+/// How many lines of a release that failed are kept.
+const TAIL: usize = 30;
+/// How long reading them may take.
+const TAIL_WITHIN: Duration = Duration::from_secs(3);
+/// A machine that never served has nothing to finish.
+const UNSERVED_GRACE: Duration = Duration::from_secs(2);
+
+/// What a new release is made of.
+pub(super) struct NewRelease {
+    pub(super) digest: String,
+    pub(super) image: String,
+    pub(super) fingerprint: Option<String>,
+    pub(super) memory_mb: u32,
+    pub(super) health_path: String,
+    pub(super) release_command: Vec<String>,
+    pub(super) message: Option<String>,
+}
+
+/// The release that serves.
+pub(super) async fn current_release(cx: &StepContext<'_>) -> Result<Option<ReleaseRow>, StepError> {
+    let tenant = &cx.case.tenant;
+    let Some(number) = tenant.current_release else {
+        return Ok(None);
+    };
+    let mut tx = cx.parts.store.begin_read().await?;
+    Ok(releases::find(&mut tx, &tenant.id, number).await?)
+}
+
+/// The release that this operation brings.
+pub(super) async fn own_release(cx: &StepContext<'_>) -> Result<ReleaseRow, StepError> {
+    let mut tx = cx.parts.store.begin_read().await?;
+    releases::find_by_operation(&mut tx, &cx.case.operation.id)
+        .await?
+        .ok_or_else(|| StepError::fatal("release-missing", "failed to find the release of this operation"))
+}
+
+/// Numbers the release and pins everything that it will see.
+pub(super) async fn create_release(cx: &StepContext<'_>, new: NewRelease) -> Result<Effects, StepError> {
+    let (case, tenant) = (cx.case, &cx.case.tenant.id);
+    let mut tx = cx.parts.store.begin_read().await?;
+    let number = releases::last_number(&mut tx, tenant).await? + 1;
+    let release = Release {
+        number,
+        status: ReleaseStatus::Pending,
+        digest: new.digest,
+        image: new.image,
+        fingerprint: new.fingerprint,
+        memory_mb: new.memory_mb,
+        secret_versions: latest_versions(&mut tx, tenant).await?,
+        health_path: new.health_path,
+        release_command: new.release_command,
+        message: new.message,
+        created_by: case.operation.requested_by.clone(),
+        operation_id: case.operation.id.clone(),
+        created_at: cx.parts.clock.now(),
+    };
+    let event = NewEvent::new("release_created", format!("release v{number} is made"))
+        .with(serde_json::json!({ "release": number, "digest": release.digest }));
+    Ok(Effects::none()
+        .output(serde_json::json!({ "release": number, "digest": release.digest }))
+        .change(Change::Release(Box::new(release)))
+        .event(event))
+}
+
+/// The release will not serve.
+pub(super) fn undo_create_release(cx: &StepContext<'_>) -> Effects {
+    match cx.case.output::<u32>("create-release", "release") {
+        Some(number) => Effects::none().change(Change::ReleaseFailed(number)),
+        None => Effects::none(),
+    }
+}
+
+/// What the provider needs to run a release.
+pub(super) async fn machine_spec(
+    cx: &StepContext<'_>,
+    release: &Release,
+    slot: LoginSlot,
+) -> Result<MachineSpec, StepError> {
+    let (parts, tenant) = (cx.parts, &cx.case.tenant);
+    let mut tx = parts.store.begin_read().await?;
+    let wanted = (release.number, &release.secret_versions);
+    let environment = read_environment(&mut tx, parts, tenant, slot, wanted).await?;
+    Ok(MachineSpec {
+        tenant: cx.case.spec()?,
+        release: release.number,
+        image: format!(
+            "{}/{}@{}",
+            parts.images.registry_host(),
+            crate::api::registry::REPOSITORY,
+            release.digest
+        ),
+        pull: parts.images.pull_credential(&tenant.id),
+        environment,
+        memory_mb: release.memory_mb,
+        port: PORT,
+        command: None,
+    })
+}
+
+/// Brings the image to where it will run.
+pub(super) async fn pull(
+    cx: &StepContext<'_>,
+    release: &Release,
+    slot: LoginSlot,
+) -> Result<Effects, StepError> {
+    let spec = machine_spec(cx, release, slot).await?;
+    cx.parts.provider.pull_image(&spec).await?;
+    Ok(Effects::none())
+}
+
+/// Starts the release's machine beside whatever serves.
+pub(super) async fn start_machine(
+    cx: &StepContext<'_>,
+    release: &Release,
+    slot: LoginSlot,
+) -> Result<Effects, StepError> {
+    let spec = machine_spec(cx, release, slot).await?;
+    let made = cx.parts.provider.start_machine(&spec).await?;
+    let (event, message) = match cx.case.tenant.current_release {
+        Some(old) => (
+            "machine_updated",
+            format!("v{} started beside v{old}", release.number),
+        ),
+        None => ("machine_created", format!("v{} started", release.number)),
+    };
+    let detail = serde_json::json!({ "release": release.number, "machine": made.external_id });
+    Ok(Effects::none()
+        .output(serde_json::json!({ "machine": made.external_id }))
+        .change(Change::Machine(release.number, Some(made.external_id.clone())))
+        .made([made])
+        .event(NewEvent::new(event, message).with(detail)))
+}
+
+/// Asks the release until it answers, its process ends, or it took too long.
+pub(super) async fn wait_ready(
+    cx: &StepContext<'_>,
+    release: &Release,
+    slot: LoginSlot,
+) -> Result<Effects, StepError> {
+    let spec = machine_spec(cx, release, slot).await?;
+    let (provider, settings) = (&cx.parts.provider, &cx.parts.settings);
+    let machine = machine_of(cx)?;
+    let begun = Instant::now();
+    loop {
+        match provider.probe(&spec, &machine, &release.health_path).await {
+            Ok(true) => {
+                let message = format!("v{} answers `{}`", release.number, release.health_path);
+                let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let detail = serde_json::json!({ "release": release.number, "took_ms": took });
+                return Ok(Effects::none().event(NewEvent::new("health_passed", message).with(detail)));
+            }
+            Ok(false) | Err(ProviderError::Retry { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let why = match provider.machine_state(&machine).await {
+            Ok(MachineState::Exited {
+                exit_code,
+                out_of_memory,
+            }) => {
+                let memory = if out_of_memory {
+                    " because it ran out of memory"
+                } else {
+                    ""
+                };
+                Some(format!("its process ended with exit code {exit_code}{memory}"))
+            }
+            Ok(MachineState::Absent) => Some("its machine is gone".to_owned()),
+            Ok(MachineState::Running) | Err(ProviderError::Retry { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let why = why.or_else(|| {
+            (begun.elapsed() >= settings.ready_within).then(|| {
+                let seconds = settings.ready_within.as_secs();
+                format!("`{}` did not answer 2xx within {seconds} s", release.health_path)
+            })
+        });
+        if let Some(why) = why {
+            return Err(health_failed(cx, release, &machine, &why).await);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(settings.probe_every) => {}
+            () = cx.stop.cancelled() => return Err(StepError::Stopped),
+        }
+    }
+}
+
+async fn health_failed(cx: &StepContext<'_>, release: &Release, machine: &str, why: &str) -> StepError {
+    let message = format!("v{} is not ready: {why}", release.number);
+    let detail = serde_json::json!({ "release": release.number });
+    StepError::Fatal(Box::new(Failure {
+        code: "health-failed".to_owned(),
+        events: vec![NewEvent::new("health_failed", message.clone()).with(detail)],
+        message,
+        hint: Some("see the last lines it printed; mend it and `systemprompt deploy` again".to_owned()),
+        log_tail: log_tail(cx, machine).await,
+        source: None,
+    }))
+}
+
+/// The last lines of a machine; none rather than a failure.
+async fn log_tail(cx: &StepContext<'_>, machine: &str) -> Vec<String> {
+    let query = LogQuery {
+        follow: false,
+        since_seconds: None,
+        tail: u32::try_from(TAIL).ok(),
+    };
+    let read = async {
+        let lines = cx.parts.provider.logs(machine, &query).await.ok()?;
+        let lines: Vec<String> = lines
+            .filter_map(|line| std::future::ready(line.ok().map(|line| line.line)))
+            .collect()
+            .await;
+        Some(lines)
+    };
+    let mut lines = tokio::time::timeout(TAIL_WITHIN, read)
+        .await
+        .ok()
+        .flatten()
+        .unwrap_or_default();
+    lines.drain(..lines.len().saturating_sub(TAIL));
+    lines
+}
+
+/// Lets traffic come to the new machine; from here on the new release is the one that serves.
+pub(super) async fn switch_traffic(cx: &StepContext<'_>, release: &Release) -> Result<Effects, StepError> {
+    let machine = machine_of(cx)?;
+    cx.parts
+        .provider
+        .attach_traffic(&cx.case.spec()?, &machine)
+        .await?;
+    let number = release.number;
+    let event = NewEvent::new("traffic_switched", format!("v{number} serves"))
+        .with(serde_json::json!({ "release": number, "from": cx.case.tenant.current_release }));
+    Ok(Effects::none().change(Change::ReleaseActive(number)).event(event))
+}
+
+/// Stops every machine but the one that serves, each with time to finish what it serves.
+pub(super) async fn drain_old(cx: &StepContext<'_>) -> Result<Effects, StepError> {
+    let keep = machine_of(cx)?;
+    stop_all_but(cx, Some(&keep), cx.parts.settings.grace).await
+}
+
+/// Takes the new machine away again. What was started is asked of the provider, so that nothing that a lost answer
+/// hides is left.
+pub(super) async fn undo_start_machine(cx: &StepContext<'_>) -> Result<Effects, StepError> {
+    let serving = current_release(cx).await?.and_then(|row| row.machine_id);
+    stop_all_but(cx, serving.as_deref(), UNSERVED_GRACE).await
+}
+
+/// Stops all machines of the tenant but one, and writes down which are gone.
+pub(super) async fn stop_all_but(
+    cx: &StepContext<'_>,
+    keep: Option<&str>,
+    grace: Duration,
+) -> Result<Effects, StepError> {
+    let (parts, tenant) = (cx.parts, &cx.case.tenant.id);
+    let mut effects = Effects::none();
+    let running = parts.provider.list_machines(&cx.case.spec()?).await?;
+    for machine in running.iter().filter(|id| Some(id.as_str()) != keep) {
+        parts.provider.stop_machine(machine, grace).await?;
+        effects = effects.gone("machine", machine);
+    }
+    let mut tx = parts.store.begin_read().await?;
+    for row in releases::list_with_machine(&mut tx, tenant).await? {
+        if row.machine_id.as_deref() != keep {
+            effects = effects
+                .gone("machine", row.machine_id.unwrap_or_default())
+                .change(Change::Machine(row.release.number, None));
+        }
+    }
+    Ok(effects)
+}
+
+/// Whether this operation has got so far that a release of its own exists.
+pub(super) fn release_number(case: &Case) -> Option<u32> {
+    case.output("create-release", "release")
+}
+
+fn machine_of(cx: &StepContext<'_>) -> Result<String, StepError> {
+    cx.case
+        .output("start-machine", "machine")
+        .ok_or_else(|| StepError::fatal("machine-missing", "failed to find the machine of the new release"))
+}
+
+/// Keeps the end of a command's output.
+pub(super) fn tail_of(mut lines: Vec<String>) -> Vec<String> {
+    lines.drain(..lines.len().saturating_sub(TAIL));
+    lines
+}

@@ -1,0 +1,133 @@
+//! Table `operations`, its other half: who works on an operation, claimed under a lease with a fencing number.
+//!
+//! A worker that claims an operation raises its `fence`; every later write of that worker names the number it
+//! got and changes nothing once another worker (or `abandon`) has raised it again.
+
+use crate::api::id::OperationId;
+use crate::api::time::Time;
+use crate::server::store::operations::{OperationRow, held, read};
+use crate::server::store::{StoreError, Tx};
+
+/// Takes the operation that has waited longest, if one may run now.
+///
+/// # Errors
+/// The database fails or the row is bad.
+pub async fn claim(
+    tx: &mut Tx,
+    owner: &str,
+    lease_seconds: i64,
+    now: Time,
+) -> Result<Option<OperationRow>, StoreError> {
+    // PostgreSQL rechecks the outer condition on the row as it is after waiting for its lock, so of two
+    // workers that chose the same row one changes nothing and looks again.
+    tx.fetch_optional(
+        "UPDATE operations SET lease_owner = $1, lease_until = $2, fence = fence + 1, updated_at = $3,
+             status = CASE WHEN status = 'queued' THEN 'running' ELSE status END
+         WHERE id = (
+             SELECT id FROM operations
+             WHERE status IN ('queued', 'running', 'undoing') AND run_at <= $3
+                 AND (lease_until IS NULL OR lease_until < $3)
+             ORDER BY run_at, id LIMIT 1)
+             AND status IN ('queued', 'running', 'undoing') AND run_at <= $3
+             AND (lease_until IS NULL OR lease_until < $3)
+         RETURNING *",
+        vec![owner.into(), now.plus_seconds(lease_seconds).into(), now.into()],
+    )
+    .await?
+    .map(|row| read(&row))
+    .transpose()
+}
+
+/// When the next operation may be claimed, for the worker's sleep.
+///
+/// # Errors
+/// The database fails.
+pub async fn next_run_at(tx: &mut Tx) -> Result<Option<Time>, StoreError> {
+    tx.fetch_optional(
+        "SELECT MIN(run_at) AS next FROM operations
+         WHERE status IN ('queued', 'running', 'undoing') AND lease_until IS NULL",
+        vec![],
+    )
+    .await?
+    .map_or(Ok(None), |row| row.opt_time("next"))
+}
+
+/// Keeps an operation for longer.
+///
+/// # Errors
+/// [`StoreError::Fenced`]: somebody else holds it.
+pub async fn renew_lease(
+    tx: &mut Tx,
+    (id, fence): (&OperationId, i64),
+    until: Time,
+) -> Result<(), StoreError> {
+    let rows = tx
+        .execute(
+            "UPDATE operations SET lease_until = $3
+             WHERE id = $1 AND fence = $2 AND lease_owner IS NOT NULL",
+            vec![id.as_str().into(), fence.into(), until.into()],
+        )
+        .await?;
+    held(id, rows)
+}
+
+/// Gives an operation back to the queue, to be taken again at `run_at`.
+///
+/// # Errors
+/// [`StoreError::Fenced`]: somebody else holds it.
+pub async fn release(
+    tx: &mut Tx,
+    (id, fence): (&OperationId, i64),
+    run_at: Time,
+    now: Time,
+) -> Result<(), StoreError> {
+    let rows = tx
+        .execute(
+            "UPDATE operations SET lease_owner = NULL, lease_until = NULL, run_at = $3, updated_at = $4
+             WHERE id = $1 AND fence = $2",
+            vec![id.as_str().into(), fence.into(), run_at.into(), now.into()],
+        )
+        .await?;
+    held(id, rows)
+}
+
+/// Checks that the worker still holds the operation, and marks it as changed. The first write of every transaction
+/// of a worker, so that two of them can not both pass.
+///
+/// # Errors
+/// [`StoreError::Fenced`]: somebody else holds it.
+pub async fn check_fence(tx: &mut Tx, (id, fence): (&OperationId, i64), now: Time) -> Result<(), StoreError> {
+    let rows = tx
+        .execute(
+            "UPDATE operations SET updated_at = $3 WHERE id = $1 AND fence = $2",
+            vec![id.as_str().into(), fence.into(), now.into()],
+        )
+        .await?;
+    held(id, rows)
+}
+
+/// Lets an operation that waits for its next try be taken at once. One that is being worked on stays as it is.
+///
+/// # Errors
+/// The database fails.
+pub async fn hasten(tx: &mut Tx, id: &OperationId, now: Time) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE operations SET run_at = $2, updated_at = $2 WHERE id = $1 AND lease_until IS NULL",
+        vec![id.as_str().into(), now.into()],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Gives every operation back whose worker cannot be there any more: for the start of the only server of a database.
+///
+/// # Errors
+/// The database fails.
+pub async fn release_all(tx: &mut Tx) -> Result<u64, StoreError> {
+    tx.execute(
+        "UPDATE operations SET lease_owner = NULL, lease_until = NULL, fence = fence + 1
+         WHERE lease_owner IS NOT NULL AND finished_at IS NULL",
+        vec![],
+    )
+    .await
+}
