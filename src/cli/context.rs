@@ -14,6 +14,7 @@ use crate::cli::session::KeptSession;
 use crate::cli::ui::{Ui, UiOptions};
 use crate::client::session::Credential;
 use crate::client::{Client, ClientSettings};
+use crate::image::endpoint::EngineEnvironment;
 use crate::server::clock::Clock;
 use crate::workspace::credentials::CredentialStore;
 use crate::workspace::preferences::Preferences;
@@ -236,6 +237,28 @@ impl Context {
                 CliError::usage(format!("{source} is `{text}`, which is not an http or https URL"))
                     .hint(format!("write it like `{DEFAULT_SERVER}`"))
             })
+    }
+
+    /// What decides where the Docker Engine is; the flags win over the environment.
+    #[must_use]
+    pub fn engine_environment(
+        &self,
+        host_flag: Option<String>,
+        context_flag: Option<String>,
+    ) -> EngineEnvironment {
+        let variable = |name| self.environment.variable(name).map(str::to_owned);
+        let path = |name| self.environment.variable(name).map(PathBuf::from);
+        EngineEnvironment {
+            host_flag,
+            context_flag,
+            docker_host: variable("DOCKER_HOST"),
+            docker_context: variable("DOCKER_CONTEXT"),
+            config_directory: path("DOCKER_CONFIG").or_else(|| Some(path("HOME")?.join(".docker"))),
+            tls_verify: variable("DOCKER_TLS_VERIFY"),
+            certificate_directory: path("DOCKER_CERT_PATH"),
+            runtime_directory: path("XDG_RUNTIME_DIR"),
+            buildkit: variable("DOCKER_BUILDKIT"),
+        }
     }
 
     /// What this person prefers, and the file that says so; `None` where there is no home.

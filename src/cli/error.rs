@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::api::problem::Problem;
 use crate::client::error::ClientError;
+use crate::image::error::ImageError;
 use crate::workspace::error::WorkspaceError;
 
 /// Why a command failed, as far as scripts care: each kind has one exit code.
@@ -243,6 +244,30 @@ impl From<WorkspaceError> for CliError {
     }
 }
 
+impl From<ImageError> for CliError {
+    fn from(error: ImageError) -> Self {
+        let kind = match &error {
+            ImageError::BuildFailed { .. } => Kind::BuildFailed,
+            ImageError::PushRefused { .. }
+            | ImageError::PushFailed { .. }
+            | ImageError::DigestMismatch { .. } => Kind::PushFailed,
+            _ => Kind::Failed,
+        };
+        let log_tail = match &error {
+            ImageError::BuildFailed { log_tail, .. } => log_tail.clone(),
+            _ => Vec::new(),
+        };
+        let hint = error.hint();
+        let failure = Self::new(kind, error.to_string())
+            .because(error)
+            .details(log_tail);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
 impl From<ClientError> for CliError {
     fn from(error: ClientError) -> Self {
         let text = error.to_string();
@@ -286,12 +311,10 @@ impl From<ClientError> for CliError {
 impl CliError {
     /// What the server refused, in its own words.
     fn from_problem(problem: &Problem) -> Self {
-        let is_quota = problem.code.contains("quota") || problem.code.contains("plan");
         let kind = match problem.status {
             401 | 403 => Kind::NotAllowed,
             402 => Kind::Payment,
             404 | 410 => Kind::NotFound,
-            409 if is_quota => Kind::Payment,
             409 => Kind::Conflict,
             400 | 422 if !problem.errors.is_empty() => Kind::Usage,
             _ => Kind::Failed,

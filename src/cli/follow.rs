@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use console::style;
+use serde_json::json;
 
 use crate::api::event::Event;
 use crate::api::operation::{Operation, OperationStatus};
@@ -21,6 +22,15 @@ pub struct WaitArgs {
     /// Wait at most this long for the end: `90s`, `15m`, `1h`
     #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = parse_duration)]
     pub timeout: Duration,
+}
+
+impl Default for WaitArgs {
+    fn default() -> Self {
+        Self {
+            detach: false,
+            timeout: Duration::from_secs(30 * 60),
+        }
+    }
 }
 
 /// Reads `90s`, `15m`, `1h 30m`, or a number of seconds.
@@ -73,6 +83,27 @@ pub async fn watch(
     let ended = ended?;
     context.set_reattach(None);
     Ok(ended)
+}
+
+/// Waits for an operation that was just begun, unless told to detach; answers it when it has succeeded.
+///
+/// `None`: detached; the document and the command that takes it up again are written already.
+pub async fn wait(
+    context: &Context,
+    operation: Operation,
+    title: &str,
+    args: &WaitArgs,
+) -> Result<Option<Operation>, CliError> {
+    if args.detach {
+        let command = reattach_command(&operation);
+        context.ui().done(
+            &json!({ "operation": operation }),
+            format!("begun; see how it ends with `{command}`"),
+        )?;
+        return Ok(None);
+    }
+    let ended = watch(context, &operation, title, args.timeout).await?;
+    concluded(ended).map(Some)
 }
 
 /// An operation that did not succeed as an error, with the way out.

@@ -1,13 +1,147 @@
-//! `systemprompt operation`.
+//! `systemprompt operation`: one piece of work of a server.
 
+use clap::Subcommand;
+use serde_json::json;
+
+use crate::api::id::OperationId;
+use crate::api::operation::{Operation, OperationStatus};
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
+use crate::cli::follow::{self, WaitArgs, wait};
+use crate::cli::ui::Prompt;
 
 /// Flags of `systemprompt operation`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
 
-/// Runs `systemprompt operation`.
-pub async fn run(_context: &Context, _args: Args) -> Result<(), CliError> {
-    Err(CliError::failed("`systemprompt operation` is not built yet"))
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Show how an operation stands; with `--follow` to its end
+    Show(ShowArgs),
+    /// Take up an operation that failed or is stuck
+    Retry(RetryArgs),
+    /// Give an operation up; what it has made stays in the ledger
+    Abandon(AbandonArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ShowArgs {
+    /// The operation (`op_…`)
+    operation: OperationId,
+    /// Stay until it ends; the exit code says how it ended
+    #[arg(long, short)]
+    follow: bool,
+    /// Wait at most this long for the end: `90s`, `15m`, `1h`
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = follow::parse_duration)]
+    timeout: std::time::Duration,
+}
+
+#[derive(Debug, clap::Args)]
+struct RetryArgs {
+    /// The operation (`op_…`)
+    operation: OperationId,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct AbandonArgs {
+    /// The operation (`op_…`)
+    operation: OperationId,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// Runs the verb.
+pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
+    match args.verb {
+        Verb::Show(args) => show(context, &args).await,
+        Verb::Retry(args) => retry(context, &args).await,
+        Verb::Abandon(args) => abandon(context, &args).await,
+    }
+}
+
+async fn show(context: &Context, args: &ShowArgs) -> Result<(), CliError> {
+    let mut operation = context.client()?.get_operation(&args.operation).await?;
+    if !args.follow {
+        return context.ui().result(&operation, || text(&operation));
+    }
+    if !operation.status.is_terminal() {
+        operation = follow::watch(context, &operation, &operation.kind, args.timeout).await?;
+    }
+    let operation = follow::concluded(operation)?;
+    context.ui().result(&operation, || text(&operation))
+}
+
+async fn retry(context: &Context, args: &RetryArgs) -> Result<(), CliError> {
+    let operation = context.client()?.retry_operation(&args.operation).await?;
+    let title = operation.kind.clone();
+    let Some(operation) = wait(context, operation, &title, &args.wait).await? else {
+        return Ok(());
+    };
+    context.ui().result(&operation, || text(&operation))
+}
+
+async fn abandon(context: &Context, args: &AbandonArgs) -> Result<(), CliError> {
+    let question = format!("Give up {}? What it has made stays in the ledger", args.operation);
+    if !args.yes
+        && !context
+            .ui()
+            .ask_confirm(Prompt::new(&question, "--yes"), false)
+            .await?
+    {
+        return Err(CliError::failed("nothing was changed"));
+    }
+    let operation = context.client()?.abandon_operation(&args.operation).await?;
+    context.ui().done(
+        &json!({ "operation": operation }),
+        format!("operation {} is abandoned", operation.id),
+    )
+}
+
+fn text(operation: &Operation) -> String {
+    let mut text = format!(
+        "{} {} ({}), asked for by {} at {}\n",
+        operation.kind,
+        status_word(operation.status),
+        operation.id,
+        operation.requested_by,
+        operation.created_at,
+    );
+    for step in &operation.steps {
+        let again = match step.attempts {
+            0 | 1 => String::new(),
+            attempts => format!(", {attempts} attempts"),
+        };
+        let why = step
+            .error
+            .as_deref()
+            .map(|error| format!(": {error}"))
+            .unwrap_or_default();
+        text.push_str(&format!("  {:<8} {}{again}{why}\n", step.status, step.name));
+    }
+    if let Some(error) = &operation.error {
+        text.push_str(&format!("why: {}\n", error.message));
+        if let Some(hint) = &error.hint {
+            text.push_str(&format!("hint: {hint}\n"));
+        }
+    }
+    text
+}
+
+const fn status_word(status: OperationStatus) -> &'static str {
+    match status {
+        OperationStatus::Queued => "queued",
+        OperationStatus::Running => "running",
+        OperationStatus::Succeeded => "succeeded",
+        OperationStatus::Failed => "failed",
+        OperationStatus::Undoing => "undoing",
+        OperationStatus::Undone => "undone",
+        OperationStatus::Stuck => "stuck",
+        OperationStatus::Abandoned => "abandoned",
+    }
 }

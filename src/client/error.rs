@@ -120,7 +120,10 @@ impl ClientError {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Broken { .. } => true,
-            Self::Problem { problem, .. } => matches!(problem.status, 429 | 502..=504),
+            // The last is said of a request whose first try is still at work: its answer comes in a moment.
+            Self::Problem { problem, .. } => {
+                matches!(problem.status, 429 | 502..=504) || problem.code == "still-running"
+            }
             _ => false,
         }
     }

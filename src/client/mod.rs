@@ -15,7 +15,8 @@ mod oauth;
 mod operations;
 mod secrets;
 mod sse;
-mod tenants;
+pub mod tenants;
+mod token;
 
 use std::path::PathBuf;
 use std::sync::Arc;

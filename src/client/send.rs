@@ -10,13 +10,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use crate::api::oauth::{OAuthError, TokenRequest, TokenResponse};
+use crate::api::oauth::OAuthError;
 use crate::api::problem::Problem;
 use crate::api::secret::SecretText;
 use crate::client::Client;
 use crate::client::error::ClientError;
-use crate::client::oauth;
-use crate::client::session::{Credential, Tokens};
 
 /// Tries on a server that never answered: it is most likely not there.
 const PATIENCE_FIRST: Duration = Duration::from_secs(2);
@@ -28,7 +26,7 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// One call.
 pub(super) struct Call<'a> {
     method: Method,
-    path: &'a str,
+    pub(super) path: &'a str,
     query: Option<String>,
     body: Body,
     authorized: bool,
@@ -138,7 +136,7 @@ impl Client {
         self.read(path, &bytes)
     }
 
-    fn read<T: DeserializeOwned>(&self, path: &str, bytes: &[u8]) -> Result<T, ClientError> {
+    pub(super) fn read<T: DeserializeOwned>(&self, path: &str, bytes: &[u8]) -> Result<T, ClientError> {
         // An answer without content stands for `null`, so that nothing can be asked for too.
         let json = if bytes.is_empty() { b"null" } else { bytes };
         serde_json::from_slice(json).map_err(|error| ClientError::Unexpected {
@@ -207,7 +205,7 @@ impl Client {
         }
     }
 
-    async fn exchange(
+    pub(super) async fn exchange(
         &self,
         call: &Call<'_>,
         token: Option<&SecretText>,
@@ -274,95 +272,6 @@ impl Client {
             .map(|seconds| Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER));
         let body = response.bytes().await.map_err(|error| self.lost(error))?;
         Err(refusal(&url, status, &body, retry_after))
-    }
-
-    /// The token to send; refreshed first when it is about to end.
-    pub(super) async fn access_token(&self) -> Result<SecretText, ClientError> {
-        let store = match &self.inner.credential {
-            Credential::None => return Err(self.signed_out()),
-            Credential::Token(token) => return Ok(token.clone()),
-            Credential::Session(store) => store,
-        };
-        let mut held = self.inner.tokens.lock().await;
-        let tokens = match held.take() {
-            Some(tokens) => tokens,
-            None => store
-                .load()
-                .await
-                .map_err(ClientError::Store)?
-                .ok_or_else(|| self.signed_out())?,
-        };
-        let now = self.inner.clock.now();
-        let tokens = if tokens.is_stale(now) {
-            self.refresh(tokens).await?
-        } else {
-            tokens
-        };
-        Ok(held.insert(tokens).access_token.clone())
-    }
-
-    /// Another token in place of a refused one; `None` when there is none to be had.
-    pub(super) async fn renewed(&self, refused: &SecretText) -> Result<Option<SecretText>, ClientError> {
-        let Credential::Session(_) = &self.inner.credential else {
-            return Ok(None);
-        };
-        let mut held = self.inner.tokens.lock().await;
-        match held.take() {
-            // Another task was faster.
-            Some(tokens) if tokens.access_token != *refused => {
-                Ok(Some(held.insert(tokens).access_token.clone()))
-            }
-            Some(tokens) => {
-                let tokens = self.refresh(tokens).await?;
-                Ok(Some(held.insert(tokens).access_token.clone()))
-            }
-            None => Ok(None),
-        }
-    }
-
-    /// Buys a new pair. One process at a time: whoever waited finds the pair that the other one bought.
-    async fn refresh(&self, old: Tokens) -> Result<Tokens, ClientError> {
-        let Credential::Session(store) = &self.inner.credential else {
-            return Ok(old);
-        };
-        let _lock = store.lock().await.map_err(ClientError::Store)?;
-        let kept = store.load().await.map_err(ClientError::Store)?;
-        let kept = kept.ok_or_else(|| self.signed_out())?;
-        if kept.access_token != old.access_token {
-            return Ok(kept);
-        }
-        let Some(refresh_token) = kept.refresh_token else {
-            return Err(self.session_ended());
-        };
-        let request = TokenRequest {
-            grant_type: crate::api::oauth::REFRESH_GRANT.to_owned(),
-            client_id: crate::api::oauth::CLIENT_ID.to_owned(),
-            device_code: None,
-            refresh_token: Some(refresh_token),
-        };
-        let call = Call::form(oauth::TOKEN, &request)?;
-        let bytes = match self.exchange(&call, None).await {
-            Err(ClientError::OAuth { code, .. }) if code == "invalid_grant" => {
-                return Err(self.session_ended());
-            }
-            answer => answer?,
-        };
-        let response: TokenResponse = self.read(call.path, &bytes)?;
-        let tokens = Tokens::granted(response, self.inner.clock.now());
-        store.save(&tokens).await.map_err(ClientError::Store)?;
-        Ok(tokens)
-    }
-
-    fn signed_out(&self) -> ClientError {
-        ClientError::SignedOut {
-            server: self.inner.name.clone(),
-        }
-    }
-
-    fn session_ended(&self) -> ClientError {
-        ClientError::SessionEnded {
-            server: self.inner.name.clone(),
-        }
     }
 }
 

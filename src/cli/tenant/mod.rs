@@ -1,13 +1,104 @@
-//! `systemprompt tenant`.
+//! `systemprompt tenant`: a menu without a verb, and every verb as a command of its own.
+
+pub mod create;
+pub mod pick;
+pub mod show;
+
+mod cloud;
+mod credentials;
+mod delete;
+mod edit;
+mod events;
+mod list;
+mod local;
+mod logs;
+mod menu;
+mod restart;
+mod retry;
+mod select;
+mod status;
+
+use clap::Subcommand;
 
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 
 /// Flags of `systemprompt tenant`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
 
-/// Runs `systemprompt tenant`.
-pub async fn run(_context: &Context, _args: Args) -> Result<(), CliError> {
-    Err(CliError::failed("`systemprompt tenant` is not built yet"))
+/// What can be done with tenants.
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make a tenant: on a server, or a database on this machine
+    Create(create::Args),
+    /// List the tenants of your account and of this project
+    List(list::Args),
+    /// Show a tenant; with `--secrets` its credentials too
+    Show(show::Args),
+    /// Rename, resize, suspend or activate a tenant, or give it new credentials
+    Edit(edit::Args),
+    /// Choose the tenant that commands in this project mean
+    Select(select::Args),
+    /// Remove a tenant and everything that it has
+    Delete(delete::Args),
+    /// Show how every part of a tenant is
+    Status(status::Args),
+    /// Show a tenant's history
+    Events(events::Args),
+    /// Show what a tenant prints
+    Logs(logs::Args),
+    /// Replace what runs by the same release
+    Restart(restart::Args),
+    /// Take up a creation that failed
+    Retry(retry::Args),
+}
+
+/// The tenant that a command means.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct TenantArg {
+    /// The tenant, by id or name [env: `SYSTEMPROMPT_TENANT`] [default: the one selected in this project]
+    #[arg(value_name = "TENANT", id = "tenant_position")]
+    position: Option<String>,
+    /// The same, as a flag
+    #[arg(long = "tenant", value_name = "TENANT", conflicts_with = "tenant_position")]
+    flag: Option<String>,
+}
+
+impl TenantArg {
+    /// This tenant.
+    #[must_use]
+    pub fn of(text: impl Into<String>) -> Self {
+        Self {
+            position: Some(text.into()),
+            flag: None,
+        }
+    }
+
+    /// What was said, if anything.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        self.position.as_deref().or(self.flag.as_deref())
+    }
+}
+
+/// Runs the verb, or asks for one.
+pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
+    match args.verb {
+        None => menu::run(context).await,
+        Some(Verb::Create(args)) => create::run(context, args).await,
+        Some(Verb::List(args)) => list::run(context, args).await,
+        Some(Verb::Show(args)) => show::run(context, args).await,
+        Some(Verb::Edit(args)) => edit::run(context, args).await,
+        Some(Verb::Select(args)) => select::run(context, args).await,
+        Some(Verb::Delete(args)) => delete::run(context, args).await,
+        Some(Verb::Status(args)) => status::run(context, args).await,
+        Some(Verb::Events(args)) => events::run(context, args).await,
+        Some(Verb::Logs(args)) => logs::run(context, args).await,
+        Some(Verb::Restart(args)) => restart::run(context, args).await,
+        Some(Verb::Retry(args)) => retry::run(context, args).await,
+    }
 }

@@ -84,6 +84,15 @@ impl Ui {
         }
     }
 
+    /// What a command did: the document with `--json`, else a line on stderr.
+    pub fn done<T: Serialize>(&self, document: &T, text: impl AsRef<str>) -> Result<(), CliError> {
+        if self.json {
+            return self.result(document, String::new);
+        }
+        self.success(text);
+        Ok(())
+    }
+
     /// One entry of a stream: one JSON object in one line with `--json`, else the text.
     pub fn entry<T: Serialize>(&self, document: &T, text: impl FnOnce() -> String) -> Result<(), CliError> {
         if self.json {
@@ -133,6 +142,11 @@ impl Ui {
             style("warning:").for_stderr().yellow().bold(),
             text.as_ref()
         ));
+    }
+
+    /// Something that the person must see to go on; shown even with `--quiet`.
+    pub fn notice(&self, text: impl AsRef<str>) {
+        self.write_aside(text.as_ref());
     }
 
     /// The next command.

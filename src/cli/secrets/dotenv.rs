@@ -1,0 +1,222 @@
+//! Reads `.env` files: `KEY=value`, quotes, escapes, values over several lines, comments, `export`.
+
+use crate::api::secret::SecretText;
+
+/// One entry.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// The line that it begins on, from 1.
+    pub line: usize,
+    /// As it is written.
+    pub key: String,
+    /// Without quotes.
+    pub value: SecretText,
+}
+
+/// What is wrong, and on which line. Never quotes a value.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// From 1.
+    pub line: usize,
+    /// What is wrong there.
+    pub what: &'static str,
+}
+
+/// Reads a whole file.
+pub(super) fn parse(text: &str) -> Result<Vec<Entry>, Fault> {
+    let mut reader = Reader {
+        rest: text.strip_prefix('\u{feff}').unwrap_or(text),
+        line: 1,
+    };
+    let mut entries = Vec::new();
+    while reader.skip_to_entry() {
+        entries.push(reader.entry()?);
+    }
+    Ok(entries)
+}
+
+struct Reader<'t> {
+    rest: &'t str,
+    line: usize,
+}
+
+impl Reader<'_> {
+    /// Leaves out empty lines and comments; `false` at the end.
+    fn skip_to_entry(&mut self) -> bool {
+        loop {
+            self.rest = self.rest.trim_start_matches([' ', '\t', '\r']);
+            match self.rest.chars().next() {
+                None => return false,
+                Some('\n') => {
+                    self.take_char();
+                }
+                Some('#') => {
+                    self.take_line();
+                }
+                Some(_) => return true,
+            }
+        }
+    }
+
+    fn entry(&mut self) -> Result<Entry, Fault> {
+        let line = self.line;
+        let fault = |what| Fault { line, what };
+        let end = self.rest.find('\n').unwrap_or(self.rest.len());
+        let equals = self.rest.find('=').filter(|at| *at < end);
+        let at = equals.ok_or_else(|| fault("this is not `KEY=value`"))?;
+        let (key, rest) = self.rest.split_at(at);
+        let key = key.trim();
+        let key = key
+            .strip_prefix("export ")
+            .map_or(key, str::trim_start)
+            .to_owned();
+        if key.is_empty() || key.contains(char::is_whitespace) {
+            return Err(fault("the name before `=` is empty or has spaces in it"));
+        }
+        self.rest = rest.get(1..).unwrap_or_default().trim_start_matches([' ', '\t']);
+        let value = match self.rest.chars().next() {
+            Some(quote @ ('"' | '\'' | '`')) => self.quoted(quote)?,
+            _ => self.plain(),
+        };
+        Ok(Entry {
+            line,
+            key,
+            value: SecretText::new(value),
+        })
+    }
+
+    /// Up to the end of the line, or to a `#` that follows a space.
+    fn plain(&mut self) -> String {
+        let line = self.take_line();
+        let comment = line
+            .match_indices('#')
+            .map(|(at, _)| at)
+            .find(|at| line[..*at].ends_with([' ', '\t']) || *at == 0);
+        line[..comment.unwrap_or(line.len())].trim_end().to_owned()
+    }
+
+    /// Up to the same quote, over as many lines as it takes. Only double quotes know escapes.
+    fn quoted(&mut self, quote: char) -> Result<String, Fault> {
+        let began = self.line;
+        self.take_char();
+        let mut value = String::new();
+        loop {
+            match self.take_char() {
+                None => {
+                    return Err(Fault {
+                        line: began,
+                        what: "the quote that begins here has no end",
+                    });
+                }
+                Some(character) if character == quote => break,
+                Some('\\') if quote == '"' => match self.take_char() {
+                    Some('n') => value.push('\n'),
+                    Some('r') => value.push('\r'),
+                    Some('t') => value.push('\t'),
+                    Some(character @ ('"' | '\\' | '$')) => value.push(character),
+                    Some(other) => value.extend(['\\', other]),
+                    None => {}
+                },
+                // Files from other systems end their lines otherwise; a value over several lines has only `\n`.
+                Some('\r') if self.rest.starts_with('\n') => {}
+                Some(character) => value.push(character),
+            }
+        }
+        let line = self.line;
+        let after = self.take_line();
+        let after = after.trim();
+        if after.is_empty() || after.starts_with('#') {
+            Ok(value)
+        } else {
+            Err(Fault {
+                line,
+                what: "there is text after the closing quote",
+            })
+        }
+    }
+
+    fn take_char(&mut self) -> Option<char> {
+        let character = self.rest.chars().next()?;
+        self.rest = self.rest.get(character.len_utf8()..).unwrap_or_default();
+        if character == '\n' {
+            self.line += 1;
+        }
+        Some(character)
+    }
+
+    /// The rest of this line, without its end.
+    fn take_line(&mut self) -> String {
+        let end = self.rest.find('\n').unwrap_or(self.rest.len());
+        let line = self.rest[..end].trim_end_matches('\r').to_owned();
+        self.rest = self.rest.get(end..).unwrap_or_default();
+        self.take_char();
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Fault, parse};
+
+    fn pairs(text: &str) -> Vec<(usize, String, String)> {
+        let entries = parse(text).expect("parses");
+        let entries = entries.into_iter();
+        entries
+            .map(|entry| (entry.line, entry.key, entry.value.expose().to_owned()))
+            .collect()
+    }
+
+    #[track_caller]
+    fn value(text: &str, wanted: &str) {
+        let pairs = pairs(text);
+        assert_eq!(pairs.len(), 1, "{pairs:?}");
+        assert_eq!(pairs[0].2, wanted);
+    }
+
+    #[test]
+    fn plain_values_end_at_the_line_or_at_a_comment() {
+        value("A=b", "b");
+        value("A = b c  ", "b c");
+        value("A=b # why", "b");
+        value("A=b#c", "b#c");
+        value("A=# why", "");
+        value("A=", "");
+        value("export A=b\r\n", "b");
+        value("A=x=y=", "x=y=");
+    }
+
+    #[test]
+    fn quotes_keep_everything_and_only_double_ones_escape() {
+        value("A='b # c'", "b # c");
+        value(r"A='b\n'", r"b\n");
+        value(r#"A="b\n\"c\" \$d \x" # why"#, "b\n\"c\" $d \\x");
+        value("A=`a'b\"c`", "a'b\"c");
+        value(
+            "A=\"-----BEGIN\r\nabc\r\n-----END\"\r\n",
+            "-----BEGIN\nabc\n-----END",
+        );
+    }
+
+    #[test]
+    fn entries_know_their_lines() {
+        let found = pairs("\u{feff}# first\n\nA='1\n2'\n  B=3\n#x\nC=\"4\"");
+        let lines: Vec<(usize, &str)> = found.iter().map(|(line, key, _)| (*line, key.as_str())).collect();
+        assert_eq!(lines, [(3, "A"), (5, "B"), (7, "C")]);
+    }
+
+    #[test]
+    fn faults_name_the_line_and_never_the_value() {
+        let fault = |text: &str| parse(text).expect_err("refuses");
+        assert_eq!(fault("A=1\nhello\n").line, 2);
+        assert_eq!(fault("A=1\nB='x\ny").line, 2);
+        assert_eq!(fault("A='x\ny' z").line, 2);
+        assert_eq!(fault("A B=1").line, 1);
+        assert_eq!(
+            fault("=1"),
+            Fault {
+                line: 1,
+                what: "the name before `=` is empty or has spaces in it"
+            }
+        );
+    }
+}

@@ -1,0 +1,57 @@
+//! The menu of `systemprompt tenant` without a verb.
+
+use crate::cli::context::Context;
+use crate::cli::error::CliError;
+use crate::cli::tenant::pick::{Picked, pick};
+use crate::cli::tenant::restart;
+use crate::cli::tenant::{create, delete, edit, events, list, logs, select, show, status};
+use crate::cli::ui::Prompt;
+
+const ITEMS: [&str; 12] = [
+    "Create",
+    "List",
+    "Show",
+    "Show with secrets",
+    "Edit",
+    "Deploy",
+    "Status",
+    "Events",
+    "Logs",
+    "Restart",
+    "Select",
+    "Delete",
+];
+
+/// Asks for a verb, then for what it needs.
+pub(super) async fn run(context: &Context) -> Result<(), CliError> {
+    let prompt = Prompt::new("What to do?", "a verb, as in `systemprompt tenant create`");
+    let place = context
+        .ui()
+        .ask_choice(prompt, ITEMS.map(str::to_owned).to_vec())
+        .await?;
+    match ITEMS.get(place).copied().unwrap_or_default() {
+        "Create" => create::run(context, create::Args::default()).await,
+        "List" => list::run(context, list::Args::default()).await,
+        "Select" => select::run(context, select::Args::default()).await,
+        verb => with_tenant(context, verb).await,
+    }
+}
+
+async fn with_tenant(context: &Context, verb: &str) -> Result<(), CliError> {
+    let id = match pick(context, None).await? {
+        Picked::Cloud(id) => id,
+        Picked::Local(entry) => entry.id,
+    };
+    let text = id.to_string();
+    match verb {
+        "Show" => show::run(context, show::Args::of(text, false)).await,
+        "Show with secrets" => show::run(context, show::Args::of(text, true)).await,
+        "Edit" => edit::run(context, edit::Args::of(text)).await,
+        "Deploy" => crate::cli::deploy::run(context, crate::cli::deploy::Args::for_tenant(&id)).await,
+        "Status" => status::run(context, status::Args::of(text)).await,
+        "Events" => events::run(context, events::Args::of(text)).await,
+        "Logs" => logs::run(context, logs::Args::of(text)).await,
+        "Restart" => restart::run(context, restart::Args::of(text)).await,
+        _ => delete::run(context, delete::Args::of(text)).await,
+    }
+}

@@ -1,0 +1,65 @@
+//! `systemprompt tenant status`: how every part of a tenant is.
+
+use serde_json::json;
+
+use crate::api::tenant::{Part, TenantReport};
+use crate::cli::context::Context;
+use crate::cli::error::CliError;
+use crate::cli::tenant::pick::{Picked, pick};
+use crate::cli::tenant::show::{Lines, shown, status_word};
+use crate::cli::tenant::{TenantArg, local};
+
+/// Flags of `systemprompt tenant status`.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    tenant: TenantArg,
+}
+
+impl Args {
+    /// What the menu asks for.
+    #[must_use]
+    pub(super) fn of(tenant: String) -> Self {
+        Self {
+            tenant: TenantArg::of(tenant),
+        }
+    }
+}
+
+/// Shows the parts of a tenant.
+pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
+    let id = match pick(context, args.tenant.text()).await? {
+        Picked::Cloud(id) => id,
+        Picked::Local(entry) => return local::status(context, &entry).await,
+    };
+    let mut report = context.client()?.tenant_status(&id).await?;
+    report.tenant = shown(&report.tenant);
+    context.ui().result(&json!(report), || text(&report))
+}
+
+fn text(report: &TenantReport) -> String {
+    let mut lines = Lines::default();
+    lines.add("tenant", report.tenant.name.as_str());
+    lines.add("status", status_word(report.tenant.status));
+    lines.add("url", &report.tenant.url);
+    match &report.release {
+        Some(release) => lines.add("release", &format!("v{} {}", release.number, release.digest)),
+        None => lines.add("release", "none yet"),
+    }
+    lines.add("machine", &part(&report.machine));
+    lines.add("database", &part(&report.database));
+    lines.add("edge", &part(&report.edge));
+    lines.add("certificate", &part(&report.certificate));
+    if let Some(operation) = &report.current_operation {
+        lines.add("operation", &format!("{} {}", operation.kind, operation.id));
+    }
+    lines.text
+}
+
+fn part(part: &Part) -> String {
+    if part.detail.is_empty() || part.detail == part.state {
+        part.state.clone()
+    } else {
+        format!("{} ({})", part.state, part.detail)
+    }
+}
