@@ -25,7 +25,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("server::world", &["api"]),
     ("server::store", &["api", "server::clock"]),
     ("server::vault", &["api", "server::clock"]),
-    ("server::billing", &["api", "server::clock"]),
+    // A completed purchase makes the tenant's row and queues its operation, in one transaction.
+    (
+        "server::billing",
+        &["api", "server::clock", "server::store", "server::provision"],
+    ),
     ("server::registry", &["api", "server::clock"]),
     (
         "server::databases",
@@ -54,7 +58,19 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("server::http", HANDLERS),
-    ("server::web", HANDLERS),
+    // The pages answer with the same state, limits and errors as the routes.
+    ("server::web", PAGES),
+    ("server::installation", &["api", "server::clock", "server::store"]),
+    (
+        "server::maintenance",
+        &[
+            "api",
+            "server::clock",
+            "server::store",
+            "server::auth",
+            "server::installation",
+        ],
+    ),
     ("server::config", SETTINGS),
 ];
 
@@ -67,6 +83,15 @@ const HANDLERS: &[&str] = &[
     "server::billing",
     "server::registry",
     "server::provision",
+];
+
+const PAGES: &[&str] = &[
+    "api",
+    "server::clock",
+    "server::store",
+    "server::auth",
+    "server::billing",
+    "server::http",
 ];
 
 /// The modules that declare settings for `server::config` to fill.
@@ -89,6 +114,7 @@ const SETTINGS: &[&str] = &[
 const DOORS: &[(&str, &[&str])] = &[
     ("src/main.rs", &["cli"]),
     ("src/cli/serve.rs", &["server"]),
+    ("src/cli/server.rs", &["server"]),
     ("src/cli/services.rs", &["runtime"]),
 ];
 

@@ -18,6 +18,9 @@ pub struct Health {
     pub registry: String,
     /// The proxy in front of tenants.
     pub edge: String,
+    /// The PostgreSQL server that tenants' databases are on.
+    #[serde(default)]
+    pub databases: String,
 }
 
 /// `GET /api/v1/jobs/health`: the queue of operations.

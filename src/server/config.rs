@@ -218,7 +218,9 @@ impl Environment {
         name: &'static str,
         wanted: &'static str,
     ) -> Result<Option<T>, ConfigError> {
-        let Some(value) = self.0.get(name) else { return Ok(None) };
+        let Some(value) = self.0.get(name) else {
+            return Ok(None);
+        };
         value.parse().map(Some).map_err(|_| ConfigError::Variable {
             name,
             value: value.clone(),
@@ -231,12 +233,16 @@ impl Environment {
         name: &'static str,
         wanted: &'static str,
     ) -> Result<Option<T>, ConfigError> {
-        let Some(value) = self.0.get(name) else { return Ok(None) };
-        T::from_str(value, true).map(Some).map_err(|_| ConfigError::Variable {
-            name,
-            value: value.clone(),
-            wanted,
-        })
+        let Some(value) = self.0.get(name) else {
+            return Ok(None);
+        };
+        T::from_str(value, true)
+            .map(Some)
+            .map_err(|_| ConfigError::Variable {
+                name,
+                value: value.clone(),
+                wanted,
+            })
     }
 }
 
@@ -252,7 +258,11 @@ impl DataSettings {
                 .text("XDG_DATA_HOME")
                 .map(PathBuf::from)
                 .filter(|path| path.is_absolute())
-                .or_else(|| environment.text("HOME").map(|home| Path::new(&home).join(".local/share")))
+                .or_else(|| {
+                    environment
+                        .text("HOME")
+                        .map(|home| Path::new(&home).join(".local/share"))
+                })
                 .map(|base| base.join("systemprompt"))
         };
         Ok(Self {
@@ -279,15 +289,26 @@ impl Settings {
         let public_url = text(flags.public_url, "SYSTEMPROMPT_PUBLIC_URL")
             .map(|url| normal_url(&url))
             .transpose()?;
-        let password = flags.admin_password_file.as_deref().map(read_password).transpose()?;
+        let password = flags
+            .admin_password_file
+            .as_deref()
+            .map(read_password)
+            .transpose()?;
         let or_terminal = || {
-            if console::user_attended_stderr() { LogFormat::Text } else { LogFormat::Json }
+            if console::user_attended_stderr() {
+                LogFormat::Text
+            } else {
+                LogFormat::Json
+            }
         };
         Ok(Self {
             data: DataSettings::resolve(flags.data, environment)?,
             listen: flags
                 .listen
-                .map_or_else(|| environment.parse("SYSTEMPROMPT_LISTEN", "an address and port"), |at| Ok(Some(at)))?
+                .map_or_else(
+                    || environment.parse("SYSTEMPROMPT_LISTEN", "an address and port"),
+                    |at| Ok(Some(at)),
+                )?
                 .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8787))),
             public_url,
             registry_host: text(flags.registry_host, "SYSTEMPROMPT_REGISTRY_HOST"),
@@ -303,17 +324,23 @@ impl Settings {
                 .unwrap_or_else(|| "caddy:2".to_owned()),
             edge_http_port: match flags.edge_http_port {
                 Some(port) => port,
-                None => environment.parse("SYSTEMPROMPT_EDGE_HTTP_PORT", PORT)?.unwrap_or(8080),
+                None => environment
+                    .parse("SYSTEMPROMPT_EDGE_HTTP_PORT", PORT)?
+                    .unwrap_or(8080),
             },
             edge_https_port: match flags.edge_https_port {
                 Some(port) => port,
-                None => environment.parse("SYSTEMPROMPT_EDGE_HTTPS_PORT", PORT)?.unwrap_or(8443),
+                None => environment
+                    .parse("SYSTEMPROMPT_EDGE_HTTPS_PORT", PORT)?
+                    .unwrap_or(8443),
             },
             address_pool: text(flags.address_pool, "SYSTEMPROMPT_ADDRESS_POOL")
                 .unwrap_or_else(|| "10.213.0.0/16".to_owned()),
-            tenant_database_url: flags
-                .tenant_database_url
-                .or_else(|| environment.text("SYSTEMPROMPT_TENANT_DATABASE_URL").map(SecretText::new)),
+            tenant_database_url: flags.tenant_database_url.or_else(|| {
+                environment
+                    .text("SYSTEMPROMPT_TENANT_DATABASE_URL")
+                    .map(SecretText::new)
+            }),
             admin: Admin {
                 email: text(flags.admin_email, "SYSTEMPROMPT_ADMIN_EMAIL")
                     .unwrap_or_else(|| "operator@localhost".to_owned()),

@@ -129,7 +129,8 @@ impl Installation {
         match std::fs::read_to_string(&path) {
             Ok(text) => {
                 let name = text.trim();
-                let shaped = name.len() == INSTANCE_LENGTH && name.bytes().all(|b| INSTANCE_LETTERS.contains(&b));
+                let shaped =
+                    name.len() == INSTANCE_LENGTH && name.bytes().all(|b| INSTANCE_LETTERS.contains(&b));
                 if shaped {
                     return Ok(name.to_owned());
                 }
@@ -177,7 +178,9 @@ fn new_instance(clock: &Clock) -> String {
         for byte in clock.random::<16>() {
             // 252 = 7 × 36: above it the first letters would come up more often.
             if byte < 252 && name.len() < INSTANCE_LENGTH {
-                name.push(char::from(INSTANCE_LETTERS[usize::from(byte) % INSTANCE_LETTERS.len()]));
+                name.push(char::from(
+                    INSTANCE_LETTERS[usize::from(byte) % INSTANCE_LETTERS.len()],
+                ));
             }
         }
     }

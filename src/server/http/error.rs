@@ -6,7 +6,10 @@ use axum::response::{IntoResponse, Response};
 use crate::api::oauth::Scope;
 use crate::api::problem::{FieldError, Problem};
 use crate::server::auth::AuthError;
+use crate::server::billing::BillingError;
 use crate::server::http::problem::{self, Kind};
+use crate::server::provision::{DecideError, EnqueueError, LogError, SecretError};
+use crate::server::registry::GateError;
 use crate::server::store::StoreError;
 
 /// What a handler answers instead of a result.
@@ -175,4 +178,74 @@ fn missing_scope(scope: Scope, text: String) -> ApiError {
             header::WWW_AUTHENTICATE,
             &format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\""),
         )
+}
+
+impl From<BillingError> for ApiError {
+    fn from(error: BillingError) -> Self {
+        let text = error.to_string();
+        match error {
+            BillingError::Invalid { field, detail } => Self::invalid(field, detail),
+            BillingError::PlanLimit(_) => Self::new(&problem::PLAN_LIMIT, text)
+                .hint("choose a larger plan, or delete a tenant that is not needed"),
+            BillingError::NameTaken(_) => Self::new(&problem::NAME_TAKEN, text)
+                .field("/name", "is taken")
+                .hint("choose another name"),
+            BillingError::Closed => Self::new(&problem::CHECKOUT_CLOSED, text).hint("begin another purchase"),
+            BillingError::Enqueue(error) => error.into(),
+            BillingError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<EnqueueError> for ApiError {
+    fn from(error: EnqueueError) -> Self {
+        let text = error.to_string();
+        match error {
+            EnqueueError::Busy(holder) => Self::new(&problem::TENANT_BUSY, text).hint(format!(
+                "wait for it: `systemprompt operation show {}`",
+                holder.id
+            )),
+            EnqueueError::NotNow { hint, .. } => Self::new(&problem::TENANT_STATE, text).hint(hint),
+            EnqueueError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<DecideError> for ApiError {
+    fn from(error: DecideError) -> Self {
+        let text = error.to_string();
+        match error {
+            DecideError::NotNow { hint, .. } => {
+                Self::new(&problem::OPERATION_STATE, text.trim_end()).hint(hint)
+            }
+            DecideError::Busy => Self::new(&problem::TENANT_BUSY, text),
+            DecideError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SecretError> for ApiError {
+    fn from(error: SecretError) -> Self {
+        Self::internal(&error)
+    }
+}
+
+impl From<LogError> for ApiError {
+    fn from(error: LogError) -> Self {
+        let text = error.to_string();
+        // The message carries its hint in a second line.
+        let (what, hint) = text.split_once("\nhint: ").unwrap_or((&text, ""));
+        match error {
+            LogError::NothingRuns => Self::new(&problem::TENANT_STATE, what).hint(hint),
+            LogError::NoSuchSource(_) => Self::new(&problem::INVALID_REQUEST, what).field("/source", what),
+            LogError::Provider(error) => Self::unavailable("the provider", &error),
+            LogError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<GateError> for ApiError {
+    fn from(error: GateError) -> Self {
+        Self::unavailable("the registry", &error)
+    }
 }

@@ -1,23 +1,50 @@
 //! The API over HTTP: the routers of every resource under the same layers. Handlers answer or enqueue.
 
+pub mod access;
+pub mod account;
+pub mod checkout;
+pub mod deploys;
 pub mod error;
+pub mod events;
 pub mod extract;
+pub mod health;
 pub mod idempotency;
 pub mod layers;
 pub mod limits;
+pub mod logs;
+pub mod oauth;
+pub mod openapi;
+pub mod operations;
 pub mod page;
 pub mod problem;
+pub mod secrets;
+pub mod shown;
+pub mod tenant_actions;
+pub mod tenant_views;
+pub mod tenants;
 
 use std::ops::Deref;
 use std::sync::Arc;
 
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use utoipa_axum::router::OpenApiRouter;
+
 use crate::server::auth::Auth;
+use crate::server::billing::Billing;
 use crate::server::clock::Clock;
 use crate::server::http::limits::{Limiter, Policy};
+use crate::server::provision::Provision;
+use crate::server::registry::Gate;
 use crate::server::store::Store;
+
+/// The longest body of a request.
+const MAX_BODY_BYTES: usize = 1 << 20;
 
 /// What every handler can reach.
 #[derive(Clone)]
@@ -31,8 +58,16 @@ pub struct Parts {
     pub store: Store,
     /// Who calls.
     pub auth: Auth,
+    /// What is bought.
+    pub billing: Billing,
+    /// Where images are pushed to.
+    pub gate: Gate,
+    /// Work on tenants.
+    pub provision: Provision,
     /// How often.
     pub limits: Limits,
+    /// Counters.
+    pub metrics: PrometheusHandle,
     /// The server's own address, without a slash at its end.
     pub public_url: String,
     /// Cancelled when the server stops: streams end.
@@ -61,8 +96,14 @@ impl Deref for App {
 pub struct Limits {
     /// Every credential, on all routes that need one.
     pub general: Limiter,
-    /// Every address, on the routes by which one signs in.
+    /// Every address, on the routes by which programs sign in.
     pub sign_in: Limiter,
+    /// Every address, on routes that ask the world.
+    pub health: Limiter,
+    /// Every address and every account, on the page that takes passwords.
+    pub password: Limiter,
+    /// Every address and every browser, on the page that takes device codes (RFC 8628 section 5.1).
+    pub user_code: Limiter,
 }
 
 impl Limits {
@@ -80,6 +121,61 @@ impl Limits {
         Self {
             general: limiter("default", 3000, 60),
             sign_in: limiter("sign-in", 120, 60),
+            health: limiter("health", 240, 60),
+            password: limiter("password", 20, 300),
+            user_code: limiter("user-code", 10, 300),
         }
     }
+}
+
+/// Routes for callers who are signed in.
+fn guarded_routes() -> OpenApiRouter<App> {
+    health::routes()
+        .merge(account::routes())
+        .merge(checkout::routes())
+        .merge(tenants::routes())
+        .merge(tenant_actions::routes())
+        .merge(tenant_views::routes())
+        .merge(events::routes())
+        .merge(logs::routes())
+        .merge(deploys::routes())
+        .merge(secrets::routes())
+        .merge(operations::routes())
+}
+
+/// Every route as it is described, without its layers.
+fn every_route() -> OpenApiRouter<App> {
+    health::open_routes()
+        .merge(health::limited_routes())
+        .merge(oauth::open_routes())
+        .merge(oauth::limited_routes())
+        .merge(openapi::routes())
+        .merge(guarded_routes())
+}
+
+/// The router of the API. What every request of the server passes through is added by [`observed`].
+pub fn router(app: &App) -> Router {
+    let limited = |limiter: &Limiter| from_fn_with_state(limiter.clone(), layers::limit_by_address);
+    let guarded = guarded_routes()
+        .route_layer(from_fn_with_state(app.clone(), idempotency::replay_or_do))
+        .route_layer(from_fn_with_state(app.clone(), layers::authenticate));
+    let router: Router<App> = health::open_routes()
+        .merge(health::limited_routes().route_layer(limited(&app.limits.health)))
+        .merge(oauth::open_routes())
+        .merge(oauth::limited_routes().route_layer(limited(&app.limits.sign_in)))
+        .merge(openapi::routes())
+        .merge(guarded)
+        .into();
+    router
+        .layer(from_fn(layers::limit_time))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(app.clone())
+}
+
+/// Adds to the whole server's router what every request passes through.
+pub fn observed(router: Router, app: &App) -> Router {
+    router
+        .fallback(layers::no_route)
+        .method_not_allowed_fallback(layers::no_method)
+        .layer(from_fn_with_state(app.clone(), layers::observe))
 }

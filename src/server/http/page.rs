@@ -49,6 +49,23 @@ impl Wanted {
         self.limit + 1
     }
 
+    /// The page of a list that was read whole: what follows the entry whose key is the cursor.
+    pub fn window<T>(&self, path: &str, entries: Vec<T>, key: impl Fn(&T) -> String) -> Paged<T> {
+        let skipped = match &self.after {
+            None => 0,
+            Some(after) => entries
+                .iter()
+                .position(|entry| key(entry) == *after)
+                .map_or(entries.len(), |index| index + 1),
+        };
+        let rest = entries
+            .into_iter()
+            .skip(skipped)
+            .take(self.rows() as usize)
+            .collect();
+        self.page(path, rest, key)
+    }
+
     /// The page of `entries`, read as [`Wanted::rows`] says; `key` is what the next page begins after.
     pub fn page<T>(&self, path: &str, mut entries: Vec<T>, key: impl Fn(&T) -> String) -> Paged<T> {
         let more = entries.len() > self.limit as usize;

@@ -89,6 +89,20 @@ pub async fn find(tx: &mut Tx, id: &CheckoutId) -> Result<Option<CheckoutRow>, S
         .transpose()
 }
 
+/// The purchase of that id, held against every other writer until the commit.
+///
+/// # Errors
+/// The statement fails or the row is damaged.
+pub async fn find_locked(tx: &mut Tx, id: &CheckoutId) -> Result<Option<CheckoutRow>, StoreError> {
+    tx.fetch_optional(
+        "UPDATE checkouts SET status = status WHERE id = $1 RETURNING *",
+        vec![id.as_str().into()],
+    )
+    .await?
+    .map(|row| read(&row))
+    .transpose()
+}
+
 /// The purchase whose pay page carries this token.
 ///
 /// # Errors

@@ -1,0 +1,195 @@
+//! A tenant's history: a page of JSON, or a stream (SSE) that replays the table and goes on with it.
+//!
+//! The stream carries nothing of its own: a signal says look, the table says what. So a cut stream, a restarted
+//! server and a second replica are all the same to whoever reads it.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures::stream::{self, Stream, StreamExt as _};
+use tokio::sync::watch;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::api::event::{Event, EventQuery};
+use crate::api::id::TenantId;
+use crate::api::oauth::Scope;
+use crate::api::page::{DEFAULT_LIMIT, MAX_LIMIT, Page};
+use crate::api::time::Time;
+use crate::server::http::App;
+use crate::server::http::error::{Answer, ApiError, chain};
+use crate::server::http::extract::{Caller, Ids, Params};
+use crate::server::store::{StoreError, events};
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+const HEARTBEAT: Duration = Duration::from_secs(15);
+const RETRY: Duration = Duration::from_millis(1000);
+/// The table is looked at this often without a signal: another replica may have written.
+const LOOK_ANYWAY: Duration = Duration::from_secs(2);
+
+/// The routes of this file.
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list_events))
+}
+
+/// The tenant's history: with `Accept: text/event-stream` as a stream that goes on, else one page.
+#[utoipa::path(
+    get, path = "/api/v1/tenants/{tenant_id}/events", tag = "Tenants",
+    params(EventQuery, ("Last-Event-ID" = Option<u64>, Header, description = "Only events after this number")),
+    responses((status = 200, content((Page<Event> = "application/json"), (String = "text/event-stream"))))
+)]
+async fn list_events(
+    State(app): State<App>,
+    Caller(caller): Caller,
+    Ids(id): Ids<TenantId>,
+    Params(query): Params<EventQuery>,
+    headers: HeaderMap,
+) -> Answer<Response> {
+    let since = match last_event_id(&headers)? {
+        Some(seen) => seen,
+        None => query.since.unwrap_or(0),
+    };
+    let (mut tx, _) = app.read_tenant(&caller, &id, Scope::Read).await?;
+    if wants_stream(&headers) {
+        drop(tx);
+        return Ok(stream_events(app, id, since, caller.expires_at));
+    }
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(ApiError::invalid(
+            "limit",
+            format!("must be 1 to {MAX_LIMIT}, not {limit}"),
+        ));
+    }
+    let mut data = events::list_after(&mut tx, &id, since, limit + 1).await?;
+    let more = data.len() > limit as usize;
+    data.truncate(limit as usize);
+    let next = data.last().map(|event| event.seq).filter(|_| more);
+    let link =
+        next.map(|seq| format!("</api/v1/tenants/{id}/events?since={seq}&limit={limit}>; rel=\"next\""));
+    let page = Page {
+        data,
+        next_cursor: next.map(|seq| seq.to_string()),
+    };
+    let mut response = axum::Json(page).into_response();
+    if let Some(link) = link.and_then(|link| HeaderValue::from_str(&link).ok()) {
+        response.headers_mut().insert(header::LINK, link);
+    }
+    Ok(response)
+}
+
+/// Whether the caller asks for a stream.
+#[must_use]
+pub fn wants_stream(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|accepted| accepted.contains("text/event-stream"))
+}
+
+fn last_event_id(headers: &HeaderMap) -> Answer<Option<u64>> {
+    let Some(value) = headers.get(LAST_EVENT_ID) else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or_default().trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let refused = || ApiError::invalid("Last-Event-ID", "is not the number of an event");
+    text.parse().map(Some).map_err(|_| refused())
+}
+
+fn stream_events(app: App, tenant: TenantId, since: u64, ends: Time) -> Response {
+    let stopping = app.stopping.clone().cancelled_owned();
+    let left = ends.seconds_since(app.clock.now()).max(1);
+    let ended = tokio::time::sleep(Duration::from_secs(u64::try_from(left).unwrap_or(1)));
+    let hello = stream::once(async { Ok::<_, Infallible>(SseEvent::default().retry(RETRY)) });
+    let events = hello
+        .chain(follow(app, tenant, since).map(|event| Ok(frame(&event))))
+        .take_until(stopping)
+        // The credential ends; the reader comes back with a fresh one and misses nothing.
+        .take_until(ended);
+    let mut response = Sse::new(events)
+        .keep_alive(KeepAlive::new().interval(HEARTBEAT))
+        .into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        HeaderName::from_static("x-accel-buffering"),
+        HeaderValue::from_static("no"),
+    );
+    response
+}
+
+fn frame(event: &Event) -> SseEvent {
+    let data = serde_json::to_string(event).unwrap_or_default();
+    SseEvent::default()
+        .id(event.seq.to_string())
+        .event(&event.event)
+        .data(data)
+}
+
+struct Following {
+    app: App,
+    tenant: TenantId,
+    since: u64,
+    read: VecDeque<Event>,
+    changes: watch::Receiver<u64>,
+}
+
+/// Every event after `since`, for ever; ends when the table cannot be read.
+fn follow(app: App, tenant: TenantId, since: u64) -> impl Stream<Item = Event> + Send {
+    // Subscribed before the first look, so that nothing written in between goes unnoticed.
+    let changes = app.provision.changes(&tenant);
+    let following = Following {
+        app,
+        tenant,
+        since,
+        read: VecDeque::new(),
+        changes,
+    };
+    stream::unfold(following, |mut following| async move {
+        loop {
+            if let Some(event) = following.read.pop_front() {
+                following.since = event.seq;
+                return Some((event, following));
+            }
+            match following.look().await {
+                Ok(true) => {}
+                Ok(false) => following.wait().await,
+                Err(error) => {
+                    tracing::warn!(
+                        error = chain(&error),
+                        "an event stream ends: the table cannot be read"
+                    );
+                    return None;
+                }
+            }
+        }
+    })
+}
+
+impl Following {
+    /// Reads what is new; `false` when nothing is.
+    async fn look(&mut self) -> Result<bool, StoreError> {
+        let mut tx = self.app.store.begin_read().await?;
+        self.read = events::list_after(&mut tx, &self.tenant, self.since, MAX_LIMIT)
+            .await?
+            .into();
+        Ok(!self.read.is_empty())
+    }
+
+    /// Waits for a signal, but not for long.
+    async fn wait(&mut self) {
+        if let Ok(Err(_)) = tokio::time::timeout(LOOK_ANYWAY, self.changes.changed()).await {
+            // Nobody signals any more: only the clock is left.
+            tokio::time::sleep(LOOK_ANYWAY).await;
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! How the server is: for load balancers, operators and monitoring.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::middleware::from_fn;
+use axum::response::IntoResponse;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::api::health::{Health, JobsHealth};
+use crate::server::http::App;
+use crate::server::http::error::{Answer, ApiError};
+use crate::server::http::extract::Caller;
+use crate::server::http::layers::loopback_only;
+use crate::server::store::operations;
+
+/// Routes that anybody may call, and the one for this machine only.
+pub fn open_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(get_livez))
+        .routes(routes!(get_readyz))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(get_metrics))
+                .route_layer(from_fn(loopback_only)),
+        )
+}
+
+/// Routes that ask the world: limited by address.
+pub fn limited_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(get_health))
+}
+
+/// Routes for operators.
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(get_jobs_health))
+}
+
+/// The process runs.
+#[utoipa::path(get, path = "/livez", tag = "Server", responses((status = 200, body = String)))]
+async fn get_livez() -> &'static str {
+    "ok\n"
+}
+
+/// The server can answer: its database does.
+#[utoipa::path(get, path = "/readyz", tag = "Server", responses((status = 200, body = String)))]
+async fn get_readyz(State(app): State<App>) -> Answer<&'static str> {
+    match app.store.ping().await {
+        Ok(()) if app.stopping.is_cancelled() => Err(ApiError::new(
+            &crate::server::http::problem::UNAVAILABLE,
+            "the server is stopping",
+        )),
+        Ok(()) => Ok("ok\n"),
+        Err(error) => Err(ApiError::unavailable("the database", &error)),
+    }
+}
+
+/// How every part is that the server stands on.
+#[utoipa::path(get, path = "/health", tag = "Server", responses((status = 200, body = Health)))]
+async fn get_health(State(app): State<App>) -> (StatusCode, Json<Health>) {
+    let (world, database) = tokio::join!(app.provision.health(), app.store.ping());
+    let parts = [
+        database
+            .map(|()| "ok".to_owned())
+            .map_err(|error| error.to_string()),
+        world.provider,
+        world.registry,
+        world.edge,
+        world.databases,
+    ];
+    let good = parts.iter().all(Result::is_ok);
+    let [database, provider, registry, edge, databases] =
+        parts.map(|part| part.unwrap_or_else(|wrong| format!("failing: {wrong}")));
+    let health = Health {
+        status: if good { "ok" } else { "degraded" }.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        database,
+        provider,
+        registry,
+        edge,
+        databases,
+    };
+    // Degraded is not down: the API answers, so the status stays 200 for whoever routes by it.
+    (StatusCode::OK, Json(health))
+}
+
+/// The queue of operations.
+#[utoipa::path(
+    get, path = "/api/v1/jobs/health", tag = "Server",
+    responses((status = 200, body = JobsHealth))
+)]
+async fn get_jobs_health(State(app): State<App>, Caller(caller): Caller) -> Answer<Json<JobsHealth>> {
+    caller.require_operator()?;
+    let mut tx = app.store.begin_read().await?;
+    Ok(Json(operations::queue_health(&mut tx, app.clock.now()).await?))
+}
+
+/// Counters in the Prometheus text format; for this machine only.
+#[utoipa::path(get, path = "/metrics", tag = "Server", responses((status = 200, body = String)))]
+async fn get_metrics(State(app): State<App>) -> impl IntoResponse {
+    app.metrics.run_upkeep();
+    let text = app.metrics.render();
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        text,
+    )
+}

@@ -1,0 +1,288 @@
+//! Secrets: write-only values of a tenant, and the one-time retrieval of its credentials.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::api::id::TenantId;
+use crate::api::name::SecretKey;
+use crate::api::oauth::Scope;
+use crate::api::page::{Page, PageQuery};
+use crate::api::secret::{
+    Credentials, Secret, SecretChange, SecretText, SetSecret, StageQuery, UpdateSecret,
+};
+use crate::api::tenant::TenantStatus;
+use crate::server::auth::Principal;
+use crate::server::http::App;
+use crate::server::http::error::{Answer, ApiError};
+use crate::server::http::extract::{Caller, Ids, Json as StrictJson, Params};
+use crate::server::http::page::{Paged, Wanted};
+use crate::server::http::problem;
+use crate::server::provision::{NewOperation, Work};
+use crate::server::store::Tx;
+use crate::server::store::events::{self, NewEvent};
+use crate::server::store::tenants::TenantRow;
+
+const MAX_VALUE_BYTES: usize = 32 * 1024;
+
+/// The routes of this file.
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list_secrets, create_secret))
+        .routes(routes!(get_secret, update_secret, delete_secret))
+        .routes(routes!(get_credentials))
+        .routes(routes!(confirm_credentials))
+}
+
+/// The tenant's secrets without their values.
+#[utoipa::path(
+    get, path = "/api/v1/tenants/{tenant_id}/secrets", tag = "Secrets", params(PageQuery),
+    responses((status = 200, body = Page<Secret>))
+)]
+async fn list_secrets(
+    State(app): State<App>,
+    Caller(caller): Caller,
+    Ids(id): Ids<TenantId>,
+    Params(query): Params<PageQuery>,
+) -> Answer<Paged<Secret>> {
+    let wanted = Wanted::new(&query)?;
+    let (mut tx, tenant) = app.read_tenant(&caller, &id, Scope::Read).await?;
+    let secrets = app.provision.list_secrets(&mut tx, &tenant).await?;
+    let path = format!("/api/v1/tenants/{id}/secrets");
+    Ok(wanted.window(&path, secrets, |secret| secret.key.to_string()))
+}
+
+/// One secret without its value.
+#[utoipa::path(
+    get, path = "/api/v1/tenants/{tenant_id}/secrets/{key}", tag = "Secrets",
+    responses((status = 200, body = Secret))
+)]
+async fn get_secret(
+    State(app): State<App>,
+    Caller(caller): Caller,
+    Ids((id, key)): Ids<(TenantId, SecretKey)>,
+) -> Answer<Json<Secret>> {
+    let (mut tx, tenant) = app.read_tenant(&caller, &id, Scope::Read).await?;
+    find_secret(&app, &mut tx, &tenant, &key).await.map(Json)
+}
+
+async fn find_secret(app: &App, tx: &mut Tx, tenant: &TenantRow, key: &SecretKey) -> Answer<Secret> {
+    app.provision
+        .list_secrets(tx, tenant)
+        .await?
+        .into_iter()
+        .find(|secret| secret.key == *key)
+        .ok_or_else(|| ApiError::new(&problem::NOT_FOUND, format!("the tenant has no secret `{key}`")))
+}
+
+/// Set a secret, new or not. It is applied by a new release of the same image, or by the next deploy (`stage`).
+#[utoipa::path(
+    post, path = "/api/v1/tenants/{tenant_id}/secrets", tag = "Secrets",
+    params(StageQuery), request_body = SetSecret,
+    responses((status = 200, body = SecretChange), (status = 202, body = SecretChange))
+)]
+async fn create_secret(
+    State(app): State<App>,
+    Caller(caller): Caller,
+    Ids(id): Ids<TenantId>,
+    Params(query): Params<StageQuery>,
+    StrictJson(new): StrictJson<SetSecret>,
+) -> Answer<Response> {
+    check_value(&new.value)?;
+    let (mut tx, tenant) = app.write_tenant(&caller, &id, Scope::Secrets).await?;
+    check_living(&tenant)?;
+    let set = app
+        .provision
+        .set_secret(&mut tx, &tenant, (&new.key, &new.value), &caller.email)
+        .await?;
+    let what = format!("`{}` was set (version {})", set.key, set.version);
+    finish(
+        &app,
+        tx,
+        &caller,
+        Change {
+            tenant,
+            secret: Some(set),
+            event: ("secret_set", what),
+            stage: query.stage,
+        },
+    )
+    .await
+}
+
+/// Give a secret a new value.
+#[utoipa::path(
+    patch, path = "/api/v1/tenants/{tenant_id}/secrets/{key}", tag = "Secrets",
+    params(StageQuery), request_body = UpdateSecret,
+    responses((status = 200, body = SecretChange), (status = 202, body = SecretChange))
+)]
+async fn update_secret(
+    State(app): State<App>,
+    Caller(caller): Caller,
+    Ids((id, key)): Ids<(TenantId, SecretKey)>,
+    Params(query): Params<StageQuery>,
+    StrictJson(new): StrictJson<UpdateSecret>,
+) -> Answer<Response> {
+    check_value(&new.value)?;
+    let (mut tx, tenant) = app.write_tenant(&caller, &id, Scope::Secrets).await?;
+    check_living(&tenant)?;
+    find_secret(&app, &mut tx, &tenant, &key).await?;
+    let set = app
+        .provision
+        .set_secret(&mut tx, &tenant, (&key, &new.value), &caller.email)
+        .await?;
+    let what = format!("`{key}` was set (version {})", set.version);
+    finish(
+        &app,
+        tx,
+        &caller,
+        Change {
+            tenant,
+            secret: Some(set),
+            event: ("secret_set", what),
+            stage: query.stage,
+        },
+    )
+    .await
+}
+
+/// Remove a secret.
+#[utoipa::path(
+    delete, path = "/api/v1/tenants/{tenant_id}/secrets/{key}", tag = "Secrets", params(StageQuery),
+    responses((status = 200, body = SecretChange), (status = 202, body = SecretChange))
+)]
+async fn delete_secret(
+    State(app): State<App>,
+    Caller(caller): Caller,
+    Ids((id, key)): Ids<(TenantId, SecretKey)>,
+    Params(query): Params<StageQuery>,
+) -> Answer<Response> {
+    let (mut tx, tenant) = app.write_tenant(&caller, &id, Scope::Secrets).await?;
+    check_living(&tenant)?;
+    if !app
+        .provision
+        .unset_secret(&mut tx, &tenant, &key, &caller.email)
+        .await?
+    {
+        return Err(ApiError::new(
+            &problem::NOT_FOUND,
+            format!("the tenant has no secret `{key}`"),
+        ));
+    }
+    let what = format!("`{key}` was removed");
+    finish(
+        &app,
+        tx,
+        &caller,
+        Change {
+            tenant,
+            secret: None,
+            event: ("secret_removed", what),
+            stage: query.stage,
+        },
+    )
+    .await
+}
+
+/// A change of secrets that is written but not committed.
+struct Change {
+    tenant: TenantRow,
+    secret: Option<Secret>,
+    event: (&'static str, String),
+    stage: bool,
+}
+
+/// Writes the event, queues the release that applies the change where something runs, and commits all of it at once.
+async fn finish(app: &App, mut tx: Tx, caller: &Principal, change: Change) -> Answer<Response> {
+    let id = &change.tenant.id;
+    let (event, what) = change.event;
+    events::append(&mut tx, id, None, &NewEvent::new(event, what), app.clock.now()).await?;
+    let runs = change.tenant.current_release.is_some() && change.tenant.status != TenantStatus::Suspended;
+    let operation_id = if runs && !change.stage {
+        let new = NewOperation {
+            tenant_id: id.clone(),
+            work: Work::ApplySecrets,
+            requested_by: caller.email.clone(),
+        };
+        Some(app.provision.enqueue(&mut tx, new).await?)
+    } else {
+        None
+    };
+    tx.commit().await?;
+    app.provision.announce(id);
+    app.provision.wake();
+    let location = operation_id.as_ref().map(|id| format!("/api/v1/operations/{id}"));
+    let body = Json(SecretChange {
+        secret: change.secret,
+        operation_id,
+    });
+    Ok(match location {
+        Some(location) => (StatusCode::ACCEPTED, [(header::LOCATION, location)], body).into_response(),
+        None => body.into_response(),
+    })
+}
+
+fn check_living(tenant: &TenantRow) -> Answer<()> {
+    if matches!(tenant.status, TenantStatus::Deleting | TenantStatus::Deleted) {
+        return Err(ApiError::new(&problem::TENANT_STATE, "the tenant is deleted"));
+    }
+    Ok(())
+}
+
+fn check_value(value: &SecretText) -> Answer<()> {
+    if value.expose().len() > MAX_VALUE_BYTES {
+        return Err(ApiError::invalid("value", "has at most 32 KiB"));
+    }
+    if value.expose().contains('\0') {
+        return Err(ApiError::invalid(
+            "value",
+            "cannot hold a NUL byte, since it becomes a variable",
+        ));
+    }
+    Ok(())
+}
+
+/// The tenant's credentials, until they are confirmed.
+#[utoipa::path(
+    get, path = "/api/v1/tenants/{tenant_id}/credentials/{token}", tag = "Secrets",
+    responses((status = 200, body = Credentials))
+)]
+async fn get_credentials(
+    State(app): State<App>,
+    Caller(caller): Caller,
+    Ids((id, token)): Ids<(TenantId, String)>,
+) -> Answer<impl IntoResponse> {
+    let (mut tx, tenant) = app.read_tenant(&caller, &id, Scope::Secrets).await?;
+    let credentials = app.provision.credentials(&mut tx, &tenant, &token).await?;
+    let credentials = credentials.ok_or_else(no_grant)?;
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(credentials)))
+}
+
+/// Say that the credentials are safely kept; their token ends.
+#[utoipa::path(
+    post, path = "/api/v1/tenants/{tenant_id}/credentials/{token}/confirm", tag = "Secrets",
+    responses((status = 204))
+)]
+async fn confirm_credentials(
+    State(app): State<App>,
+    Caller(caller): Caller,
+    Ids((id, token)): Ids<(TenantId, String)>,
+) -> Answer<StatusCode> {
+    let (mut tx, _) = app.write_tenant(&caller, &id, Scope::Secrets).await?;
+    if !app.provision.confirm_credentials(&mut tx, &id, &token).await? {
+        return Err(no_grant());
+    }
+    tx.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn no_grant() -> ApiError {
+    ApiError::new(
+        &problem::NOT_FOUND,
+        "the one-time token was confirmed, has expired, or never was",
+    )
+    .hint("new credentials: `systemprompt tenant edit --rotate-credentials`")
+}

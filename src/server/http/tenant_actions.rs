@@ -1,0 +1,126 @@
+//! What can be done to a tenant by one word: suspend, activate, restart, retry, rotate.
+
+use axum::extract::State;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::api::id::TenantId;
+use crate::api::oauth::Scope;
+use crate::api::operation::Operation;
+use crate::server::auth::Principal;
+use crate::server::http::App;
+use crate::server::http::error::{Answer, ApiError};
+use crate::server::http::extract::{Caller, Ids};
+use crate::server::http::problem;
+use crate::server::http::shown::{Accepted, shown_operation};
+use crate::server::http::tenants::begin;
+use crate::server::provision::Work;
+use crate::server::store::operations;
+
+/// The routes of this file.
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(suspend_tenant))
+        .routes(routes!(activate_tenant))
+        .routes(routes!(restart_tenant))
+        .routes(routes!(retry_provision))
+        .routes(routes!(rotate_credentials, rotate_credentials_by_patch))
+}
+
+async fn act(app: &App, caller: &Principal, id: &TenantId, (scope, work): (Scope, Work)) -> Answer<Accepted> {
+    let (mut tx, _) = app.write_tenant(caller, id, scope).await?;
+    let accepted = begin(&mut tx, app, caller, (id, work)).await?;
+    tx.commit().await?;
+    app.provision.wake();
+    Ok(accepted)
+}
+
+/// Stop its compute and keep its data.
+#[utoipa::path(
+    post, path = "/api/v1/tenants/{tenant_id}/suspend", tag = "Tenants",
+    responses((status = 202, body = Operation))
+)]
+async fn suspend_tenant(
+    State(app): State<App>,
+    Caller(caller): Caller,
+    Ids(id): Ids<TenantId>,
+) -> Answer<Accepted> {
+    act(&app, &caller, &id, (Scope::Admin, Work::Suspend)).await
+}
+
+/// Start it again.
+#[utoipa::path(
+    post, path = "/api/v1/tenants/{tenant_id}/activate", tag = "Tenants",
+    responses((status = 202, body = Operation))
+)]
+async fn activate_tenant(
+    State(app): State<App>,
+    Caller(caller): Caller,
+    Ids(id): Ids<TenantId>,
+) -> Answer<Accepted> {
+    act(&app, &caller, &id, (Scope::Admin, Work::Activate)).await
+}
+
+/// Replace what runs by the same release, without a gap.
+#[utoipa::path(
+    post, path = "/api/v1/tenants/{tenant_id}/restart", tag = "Tenants",
+    responses((status = 202, body = Operation))
+)]
+async fn restart_tenant(
+    State(app): State<App>,
+    Caller(caller): Caller,
+    Ids(id): Ids<TenantId>,
+) -> Answer<Accepted> {
+    act(&app, &caller, &id, (Scope::Deploy, Work::Restart)).await
+}
+
+/// Take up a creation that failed or is stuck.
+#[utoipa::path(
+    post, path = "/api/v1/tenants/{tenant_id}/retry-provision", tag = "Tenants",
+    responses((status = 202, body = Operation))
+)]
+async fn retry_provision(
+    State(app): State<App>,
+    Caller(caller): Caller,
+    Ids(id): Ids<TenantId>,
+) -> Answer<Accepted> {
+    let (mut tx, tenant) = app.read_tenant(&caller, &id, Scope::Admin).await?;
+    let created = operations::find_newest(&mut tx, &tenant.id, Work::CreateTenant.kind()).await?;
+    drop(tx);
+    let created = created.ok_or_else(|| {
+        ApiError::new(
+            &problem::TENANT_STATE,
+            "nothing has tried to create this tenant yet",
+        )
+    })?;
+    app.provision.retry(&created.id).await?;
+    let mut tx = app.store.begin_read().await?;
+    let row = operations::get(&mut tx, &created.id).await?;
+    Ok(Accepted(shown_operation(&mut tx, row).await?))
+}
+
+/// Give the tenant a new database login and let the old one go, without a gap.
+#[utoipa::path(
+    post, path = "/api/v1/tenants/{tenant_id}/rotate-credentials", tag = "Secrets",
+    responses((status = 202, body = Operation))
+)]
+async fn rotate_credentials(
+    State(app): State<App>,
+    Caller(caller): Caller,
+    Ids(id): Ids<TenantId>,
+) -> Answer<Accepted> {
+    act(&app, &caller, &id, (Scope::Secrets, Work::RotateCredentials)).await
+}
+
+/// The same as `POST`.
+#[utoipa::path(
+    patch, path = "/api/v1/tenants/{tenant_id}/rotate-credentials", tag = "Secrets",
+    responses((status = 202, body = Operation))
+)]
+async fn rotate_credentials_by_patch(
+    state: State<App>,
+    caller: Caller,
+    id: Ids<TenantId>,
+) -> Answer<Accepted> {
+    rotate_credentials(state, caller, id).await
+}

@@ -1,0 +1,218 @@
+//! Tenants: list, show, change, delete.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::api::id::TenantId;
+use crate::api::name::TenantName;
+use crate::api::oauth::Scope;
+use crate::api::operation::Operation;
+use crate::api::page::{Page, PageQuery};
+use crate::api::tenant::{Tenant, TenantPatch, TenantStatus, WantedStatus};
+use crate::server::auth::Principal;
+use crate::server::http::App;
+use crate::server::http::error::{Answer, ApiError};
+use crate::server::http::extract::{Caller, Ids, Json as StrictJson, Params};
+use crate::server::http::page::{Paged, Wanted};
+use crate::server::http::problem;
+use crate::server::http::shown::Accepted;
+use crate::server::provision::{NewOperation, Work};
+use crate::server::store::tenants::TenantRow;
+use crate::server::store::{StoreError, Tx, tenants};
+
+const TENANTS: &str = "/api/v1/tenants";
+
+/// The routes of this file.
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list_tenants)).routes(routes!(
+        get_tenant,
+        update_tenant,
+        delete_tenant
+    ))
+}
+
+/// The account's tenants, oldest first.
+#[utoipa::path(
+    get, path = "/api/v1/tenants", tag = "Tenants", params(PageQuery),
+    responses((status = 200, body = Page<Tenant>))
+)]
+async fn list_tenants(
+    State(app): State<App>,
+    Caller(caller): Caller,
+    Params(query): Params<PageQuery>,
+) -> Answer<Paged<Tenant>> {
+    caller.require(Scope::Read)?;
+    let wanted = Wanted::new(&query)?;
+    let after: Option<TenantId> = wanted
+        .after
+        .as_deref()
+        .map(str::parse)
+        .transpose()
+        .map_err(|_| ApiError::invalid("cursor", "is not one of this list"))?;
+    let mut tx = app.store.begin_read().await?;
+    let rows = match &caller.tenant_id {
+        Some(only) => only_tenant(&mut tx, &caller, only, after.as_ref()).await?,
+        None => tenants::list_by_owner(&mut tx, &caller.account_id, after.as_ref(), wanted.rows()).await?,
+    };
+    Ok(wanted
+        .page(TENANTS, rows, |row| row.id.to_string())
+        .map(|row| app.shown_tenant(row)))
+}
+
+/// What a credential for one tenant sees of the list.
+async fn only_tenant(
+    tx: &mut Tx,
+    caller: &Principal,
+    only: &TenantId,
+    after: Option<&TenantId>,
+) -> Result<Vec<TenantRow>, StoreError> {
+    let row = tenants::find(tx, only).await?;
+    Ok(row
+        .filter(|row| row.owner_id == caller.account_id && row.status != TenantStatus::Deleted)
+        .filter(|_| after.is_none())
+        .into_iter()
+        .collect())
+}
+
+/// One tenant. Who may read its secrets sees the one-time token of its credentials until they are confirmed.
+#[utoipa::path(
+    get, path = "/api/v1/tenants/{tenant_id}", tag = "Tenants",
+    responses((status = 200, body = Tenant))
+)]
+async fn get_tenant(
+    State(app): State<App>,
+    Caller(caller): Caller,
+    Ids(id): Ids<TenantId>,
+) -> Answer<Json<Tenant>> {
+    let (mut tx, row) = app.read_tenant(&caller, &id, Scope::Read).await?;
+    let may_fetch = caller.scopes.contains(&Scope::Secrets);
+    let credentials_token = if may_fetch {
+        app.provision.credentials_token(&mut tx, &id).await?
+    } else {
+        None
+    };
+    Ok(Json(Tenant {
+        credentials_token,
+        ..app.shown_tenant(row)
+    }))
+}
+
+/// Change a tenant: its name at once; its memory or its state by an operation (202).
+#[utoipa::path(
+    patch, path = "/api/v1/tenants/{tenant_id}", tag = "Tenants", request_body = TenantPatch,
+    responses((status = 200, body = Tenant), (status = 202, body = Operation))
+)]
+async fn update_tenant(
+    State(app): State<App>,
+    Caller(caller): Caller,
+    Ids(id): Ids<TenantId>,
+    StrictJson(patch): StrictJson<TenantPatch>,
+) -> Answer<Response> {
+    let (mut tx, row) = app.write_tenant(&caller, &id, Scope::Admin).await?;
+    if row.status == TenantStatus::Deleted {
+        return Err(ApiError::new(&problem::TENANT_STATE, "the tenant is deleted"));
+    }
+    let work = wanted_work(&app, &row, &patch)?;
+    if let Some(name) = patch.name.as_ref().filter(|name| **name != row.name) {
+        rename(&mut tx, &app, &row, name).await?;
+    }
+    let resized = patch.memory_mb.filter(|memory| *memory != row.memory_mb);
+    let accepted = match (work, resized) {
+        (Some(work), _) => Some(begin(&mut tx, &app, &caller, (&id, work)).await?),
+        // Nothing runs: the next release gets the new size.
+        (None, Some(memory)) => {
+            tenants::set_memory(&mut tx, &id, memory, app.clock.now()).await?;
+            None
+        }
+        (None, None) => None,
+    };
+    let row = tenants::get(&mut tx, &id).await?;
+    tx.commit().await?;
+    app.provision.wake();
+    Ok(match accepted {
+        Some(accepted) => accepted.into_response(),
+        None => Json(app.shown_tenant(row)).into_response(),
+    })
+}
+
+/// The operation that a change needs, if it needs one.
+fn wanted_work(app: &App, row: &TenantRow, patch: &TenantPatch) -> Answer<Option<Work>> {
+    if let Some(memory_mb) = patch.memory_mb {
+        app.billing.check_memory(&row.plan, memory_mb)?;
+    }
+    let resized = patch.memory_mb.filter(|memory| *memory != row.memory_mb);
+    let is_suspended = row.status == TenantStatus::Suspended;
+    match (patch.status, resized) {
+        (Some(_), Some(_)) => Err(ApiError::invalid(
+            "status",
+            "cannot be changed together with `memory_mb`; send two requests",
+        )),
+        (Some(WantedStatus::Suspended), None) if !is_suspended => Ok(Some(Work::Suspend)),
+        (Some(WantedStatus::Active), None) if is_suspended => Ok(Some(Work::Activate)),
+        (None, Some(memory_mb)) if row.current_release.is_some() && !is_suspended => {
+            Ok(Some(Work::ChangeMemory { memory_mb }))
+        }
+        _ => Ok(None),
+    }
+}
+
+async fn rename(tx: &mut Tx, app: &App, row: &TenantRow, name: &TenantName) -> Answer<()> {
+    let taken = || {
+        ApiError::new(
+            &problem::NAME_TAKEN,
+            format!("a tenant named `{name}` exists already"),
+        )
+        .field("/name", "is taken")
+        .hint("choose another name")
+    };
+    // A name may be another tenant's label: that one answers under it for as long as it lives.
+    if tenants::find_by_live_name(tx, name)
+        .await?
+        .is_some_and(|other| other.id != row.id)
+    {
+        return Err(taken());
+    }
+    match tenants::rename(tx, &row.id, name, app.clock.now()).await {
+        Err(StoreError::Duplicate(_)) => Err(taken()),
+        other => Ok(other?),
+    }
+}
+
+/// Delete a tenant with everything that belongs to it. A receipt stays.
+#[utoipa::path(
+    delete, path = "/api/v1/tenants/{tenant_id}", tag = "Tenants",
+    responses((status = 202, body = Operation))
+)]
+async fn delete_tenant(
+    State(app): State<App>,
+    Caller(caller): Caller,
+    Ids(id): Ids<TenantId>,
+) -> Answer<Accepted> {
+    let (mut tx, _) = app.write_tenant(&caller, &id, Scope::Admin).await?;
+    let accepted = begin(&mut tx, &app, &caller, (&id, Work::DeleteTenant)).await?;
+    tx.commit().await?;
+    app.provision.wake();
+    Ok(accepted)
+}
+
+/// Queues work on a tenant in the caller's transaction.
+///
+/// # Errors
+/// The tenant is busy or not in a state for it.
+pub async fn begin(
+    tx: &mut Tx,
+    app: &App,
+    caller: &Principal,
+    (tenant, work): (&TenantId, Work),
+) -> Answer<Accepted> {
+    let new = NewOperation {
+        tenant_id: tenant.clone(),
+        work,
+        requested_by: caller.email.clone(),
+    };
+    let id = app.provision.enqueue(tx, new).await?;
+    Ok(Accepted::read(tx, &id).await?)
+}
