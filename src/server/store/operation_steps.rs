@@ -9,7 +9,7 @@ use crate::server::store::row::{Row, word_of};
 use crate::server::store::{StoreError, Tx};
 
 /// How a step stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepStatus {
     /// Nothing was done yet.

@@ -214,7 +214,7 @@ pub const fn may_become(from: OperationStatus, to: OperationStatus) -> bool {
     matches!(
         (from, to),
         (Queued, Running | Abandoned)
-            | (Running, Succeeded | Failed | Undoing | Stuck | Abandoned | Queued)
+            | (Running, Succeeded | Failed | Undoing | Stuck | Abandoned)
             | (Undoing, Failed | Undone | Stuck | Abandoned)
             | (Stuck, Queued | Undoing | Abandoned)
             | (Failed, Queued | Abandoned)

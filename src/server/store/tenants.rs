@@ -375,3 +375,49 @@ fn missing(id: &TenantId) -> StoreError {
         id: id.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::may_become;
+    use crate::api::tenant::TenantStatus::{
+        self, AwaitingDeploy, Deleted, Deleting, Deploying, Failed, Pending, Provisioning, Running, Suspended,
+    };
+
+    const ALL: [TenantStatus; 9] = [
+        Pending,
+        Provisioning,
+        AwaitingDeploy,
+        Deploying,
+        Running,
+        Suspended,
+        Failed,
+        Deleting,
+        Deleted,
+    ];
+
+    #[test]
+    fn the_life_of_a_tenant() {
+        let lines: Vec<String> = ALL
+            .iter()
+            .map(|from| {
+                let to: Vec<String> = ALL
+                    .iter()
+                    .filter(|to| may_become(*from, **to))
+                    .map(|to| format!("{to:?}"))
+                    .collect();
+                format!("{from:?}: {}", to.join(" "))
+            })
+            .collect();
+        insta::assert_snapshot!(lines.join("\n"), @"
+        Pending: Provisioning Failed Deleting
+        Provisioning: Provisioning AwaitingDeploy Failed Deleting
+        AwaitingDeploy: AwaitingDeploy Deploying Running Suspended Failed Deleting
+        Deploying: AwaitingDeploy Deploying Running Suspended Failed Deleting
+        Running: AwaitingDeploy Deploying Running Suspended Failed Deleting
+        Suspended: AwaitingDeploy Deploying Running Suspended Failed Deleting
+        Failed: Provisioning AwaitingDeploy Deploying Running Suspended Failed Deleting
+        Deleting: Failed Deleting Deleted
+        Deleted: Deleted
+        ");
+    }
+}
