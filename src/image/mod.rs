@@ -3,6 +3,7 @@
 //! Nothing here reads the environment or writes to the terminal: the caller hands in an
 //! [`endpoint::EngineEnvironment`] and a [`progress::Progress`].
 
+pub mod binary;
 pub mod build;
 pub mod context;
 pub mod database;

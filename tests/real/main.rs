@@ -9,6 +9,7 @@
 )]
 
 mod gate;
+mod image;
 
 use std::process::{Command, Stdio};
 

@@ -24,6 +24,7 @@ pub(super) struct Lines<'a> {
 #[derive(Debug, Default)]
 struct Step {
     name: String,
+    has_begun: bool,
     is_done: bool,
     is_cached: bool,
     error: Option<String>,
@@ -102,7 +103,7 @@ impl<'a> Lines<'a> {
                 }
             }
             // The classic builder's own remarks: hashes of layers nobody asked for.
-            text if text.starts_with("---> ") || text.starts_with("Removing intermediate container ") => {}
+            text if text.starts_with("--->") || text.starts_with("Removing intermediate container ") => {}
             text if text.starts_with("Successfully built ") || text.is_empty() => {}
             _ => self.print(&id, line),
         }
@@ -135,8 +136,9 @@ impl<'a> Lines<'a> {
     }
 
     fn vertex(&mut self, vertex: &Vertex) {
-        let is_known = self.steps.contains_key(&vertex.digest);
-        if !is_known && (vertex.started.is_some() || vertex.cached) {
+        // A step is announced long before it begins.
+        let has_begun = self.steps.get(&vertex.digest).is_some_and(|step| step.has_begun);
+        if !has_begun && (vertex.started.is_some() || vertex.cached) {
             self.begin(&vertex.digest, vertex.name.clone());
         }
         let step = self.steps.entry(vertex.digest.clone()).or_default();
@@ -160,13 +162,9 @@ impl<'a> Lines<'a> {
                 total_bytes: None,
             });
         }
-        self.steps.insert(
-            id.to_owned(),
-            Step {
-                name,
-                ..Step::default()
-            },
-        );
+        let step = self.steps.entry(id.to_owned()).or_default();
+        step.name = name;
+        step.has_begun = true;
     }
 
     fn finish_current(&mut self) {
@@ -336,6 +334,11 @@ mod tests {
         };
         let status = StatusResponse {
             vertexes: vec![
+                Vertex {
+                    started: None,
+                    completed: None,
+                    ..vertex("b", "[2/3] RUN make", "")
+                },
                 vertex("a", "[internal] load build definition", ""),
                 vertex("b", "[2/3] RUN make", "exit code: 2"),
                 vertex("c", "[1/3] FROM x", ""),
@@ -356,14 +359,15 @@ mod tests {
             panic!("another error")
         };
         assert_eq!(log_tail, ["one", "two"]);
-        assert!(
-            !seen
-                .0
-                .lock()
-                .expect("a lock")
-                .iter()
-                .any(|line| line.contains("[internal]"))
-        );
+        let wanted = [
+            "+ [2/3] RUN make",
+            "- failed",
+            "+ [1/3] FROM x",
+            "- done",
+            "| one",
+            "| two",
+        ];
+        assert_eq!(*seen.0.lock().expect("a lock"), wanted);
     }
 
     #[test]

@@ -92,7 +92,7 @@ fn suggestions(entries: &[Entry], largest: &[(String, u64)]) -> Vec<String> {
         .into_iter()
         .filter(|(_, size)| *size > LARGE_BYTES / 100)
         .collect();
-    lines.sort_unstable_by(|one, other| other.1.cmp(&one.1));
+    lines.sort_unstable_by_key(|line| std::cmp::Reverse(line.1));
     if lines.is_empty() {
         return largest.iter().take(3).map(|(path, _)| path.clone()).collect();
     }

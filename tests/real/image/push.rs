@@ -1,0 +1,220 @@
+//! Pushing to the gate: rights, digests, connections that break.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use systemprompt::api::id::TenantId;
+use systemprompt::api::registry::{REPOSITORY, tenant_image, tenant_tag};
+use systemprompt::api::secret::SecretText;
+use systemprompt::image::engine::Engine;
+use systemprompt::image::error::ImageError;
+use systemprompt::image::progress::Silent;
+use systemprompt::image::push::{PushRequest, push};
+use systemprompt::server::clock::Clock;
+use systemprompt::server::registry::{Gate, GateAccess};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::gate::{open, serve, tenant};
+use crate::image::{Project, Seen, engine};
+use crate::need;
+
+async fn built(engine: &Engine, host: &str, tenant: &TenantId) -> Project {
+    let project = Project::new(&[
+        ("Dockerfile", "FROM scratch\nCOPY a /a\nCOPY b /b\nCMD [\"-\"]\n"),
+        ("a", tenant.as_str()),
+        ("b", &"b".repeat(100_000)),
+    ]);
+    project
+        .build(engine, &tenant_image(host, tenant))
+        .await
+        .expect("it builds");
+    project
+}
+
+fn request(gate: &Gate, tenant: &TenantId) -> PushRequest {
+    PushRequest {
+        registry: gate.registry_host().to_owned(),
+        repository: REPOSITORY.to_owned(),
+        tag: tenant_tag(tenant),
+        username: "systemprompt".to_owned(),
+        password: gate.mint(tenant, GateAccess::Push, 300).0,
+        ca_file: None,
+    }
+}
+
+#[tokio::test]
+async fn the_digest_is_the_gates_and_a_second_push_sends_nothing() {
+    need!(crate::docker_available());
+    let folder = tempfile::tempdir().expect("a folder");
+    let (served, tenant) = (serve(folder.path()).await, tenant(&Clock::system()));
+    for buildkit in [true, false] {
+        let engine = engine(buildkit).await;
+        let _project = built(&engine, &served.host, &tenant).await;
+        let request = request(&served.gate, &tenant);
+        let pushed = push(&engine, &request, &Silent).await.expect("it is pushed");
+        let stored = served
+            .gate
+            .resolve_tag(&tenant)
+            .await
+            .expect("the gate answers")
+            .expect("it is there");
+        assert_eq!(pushed.digest, stored.digest);
+        assert!(
+            pushed.size_bytes > stored.size_bytes,
+            "the parts are more than their list"
+        );
+
+        let seen = Seen::default();
+        assert_eq!(push(&engine, &request, &seen).await.expect("again"), pushed);
+        assert!(
+            !seen.lines().iter().any(|line| line.starts_with("Layer ")),
+            "{:?}",
+            seen.lines()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_bad_credential_is_refused_at_once() {
+    need!(crate::docker_available());
+    let folder = tempfile::tempdir().expect("a folder");
+    let clock = Clock::system();
+    let (served, tenant, other) = (serve(folder.path()).await, tenant(&clock), tenant(&clock));
+    let engine = engine(true).await;
+    let _project = built(&engine, &served.host, &tenant).await;
+    let good = request(&served.gate, &tenant);
+    let wrong = PushRequest {
+        password: SecretText::new("wrong"),
+        ..good.clone()
+    };
+    let weak = PushRequest {
+        password: served.gate.mint(&tenant, GateAccess::Pull, 300).0,
+        ..good.clone()
+    };
+    for request in [wrong, weak] {
+        let started = Instant::now();
+        let error = push(&engine, &request, &Silent).await.expect_err("it is refused");
+        assert!(matches!(error, ImageError::PushRefused { .. }), "{error:?}");
+        assert!(
+            started.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            started.elapsed()
+        );
+        assert!(error.hint().is_some());
+    }
+    // A credential of somebody else does not open this tag.
+    let foreign = PushRequest {
+        password: served.gate.mint(&other, GateAccess::Push, 300).0,
+        ..good
+    };
+    let error = push(&engine, &foreign, &Silent).await.expect_err("it is refused");
+    assert!(matches!(error, ImageError::PushRefused { .. }), "{error:?}");
+    assert_eq!(
+        served.gate.resolve_tag(&tenant).await.expect("the gate answers"),
+        None
+    );
+}
+
+#[tokio::test]
+async fn a_push_that_was_cut_off_goes_on() {
+    need!(crate::docker_available());
+    let folder = tempfile::tempdir().expect("a folder");
+    let proxy = Proxy::start(folder.path()).await;
+    let tenant = tenant(&Clock::system());
+    let engine = engine(true).await;
+    let _project = built(&engine, proxy.gate.registry_host(), &tenant).await;
+    let seen = Arc::new(Seen::default());
+    let request = request(&proxy.gate, &tenant);
+    proxy.cut(Cut::EngineUntilWeAskAgain);
+    let pushed = push(&engine, &request, &*seen).await.expect("it is pushed");
+    assert!(
+        seen.lines().iter().any(|line| line.contains("attempt 2 of 3")),
+        "{:?}",
+        seen.lines()
+    );
+    let stored = proxy
+        .gate
+        .resolve_tag(&tenant)
+        .await
+        .expect("the gate answers")
+        .expect("it is there");
+    assert_eq!(pushed.digest, stored.digest);
+
+    proxy.cut(Cut::All);
+    let error = push(&engine, &request, &Silent)
+        .await
+        .expect_err("the registry is gone");
+    assert!(
+        matches!(error, ImageError::PushFailed { attempts: 3, .. }),
+        "{error:?}"
+    );
+}
+
+/// A gate behind a connection that can be cut.
+struct Proxy {
+    gate: Gate,
+    cut: Arc<Mutex<Cut>>,
+    _tasks: JoinSet<()>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Cut {
+    Nothing,
+    All,
+    /// The engine's connections, until the next one that is ours: that is the second attempt.
+    EngineUntilWeAskAgain,
+    EngineNow,
+}
+
+impl Proxy {
+    async fn start(directory: &std::path::Path) -> Self {
+        let front = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let back = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let behind = back.local_addr().expect("an address");
+        let gate = open(directory, front.local_addr().expect("an address")).await;
+        let router = gate.router();
+        let cut = Arc::new(Mutex::new(Cut::Nothing));
+        let shared = Arc::clone(&cut);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { axum::serve(back, router).await.expect("it serves") });
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (client, _) = front.accept().await.expect("a connection");
+                connections.spawn(pipe(client, behind, Arc::clone(&shared)));
+            }
+        });
+        Self {
+            gate,
+            cut,
+            _tasks: tasks,
+        }
+    }
+
+    fn cut(&self, what: Cut) {
+        *self.cut.lock().expect("a lock") = what;
+    }
+}
+
+async fn pipe(mut client: TcpStream, behind: SocketAddr, cut: Arc<Mutex<Cut>>) {
+    let mut head = vec![0; 4096];
+    let count = client.peek(&mut head).await.unwrap_or(0);
+    let is_engine = String::from_utf8_lossy(&head[..count]).contains("User-Agent: docker/");
+    let is_cut = {
+        let mut cut = cut.lock().expect("a lock");
+        *cut = match (*cut, is_engine) {
+            (Cut::EngineUntilWeAskAgain, true) => Cut::EngineNow,
+            (Cut::EngineNow, false) => Cut::Nothing,
+            (same, _) => same,
+        };
+        *cut == Cut::All || (*cut == Cut::EngineNow && is_engine)
+    };
+    if is_cut {
+        return;
+    }
+    if let Ok(mut server) = TcpStream::connect(behind).await {
+        let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+    }
+}
