@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use systemprompt::server::registry::GateAccess;
 
-use crate::harness::{Client, IMAGE, LAYER, World, image_manifest, sha256};
+use crate::gate::harness::{Client, IMAGE, LAYER, World, image_manifest, sha256};
 
 async fn manager() -> (World, Client) {
     let world = World::start().await;

@@ -9,7 +9,7 @@ use systemprompt::api::registry::tenant_tag;
 use systemprompt::server::clock::Clock;
 use systemprompt::server::registry::{Gate, GateAccess, GateSettings};
 
-use crate::harness::{Answer, Client, IMAGE, KEY, World, image_manifest};
+use crate::gate::harness::{Answer, Client, IMAGE, KEY, World, image_manifest};
 
 const SCOPE: &str = "repository:systemprompt-images:pull,push";
 

@@ -3,7 +3,7 @@
 use systemprompt::api::registry::tenant_tag;
 use systemprompt::server::registry::{GateAccess, ManifestInfo};
 
-use crate::harness::{IMAGE, World, sha256};
+use crate::gate::harness::{IMAGE, World, sha256};
 
 #[tokio::test]
 async fn tags_and_digests_are_looked_up() {

@@ -5,7 +5,7 @@ use reqwest::header::RANGE;
 use systemprompt::api::registry::tenant_tag;
 use systemprompt::server::registry::GateAccess;
 
-use crate::harness::{Answer, Client, IMAGE, World, image_manifest, sha256};
+use crate::gate::harness::{Answer, Client, IMAGE, World, image_manifest, sha256};
 
 /// What a client can tell two answers apart by, with the names in it made the same.
 fn seen(answer: &Answer, names: &[(&str, &str)]) -> (u16, Vec<(String, String)>, String) {

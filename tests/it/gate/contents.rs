@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::blobs;
-use crate::conformance::{Run, expect};
-use crate::harness::{IMAGE, LAYER, pattern, sha256, sha512};
+use crate::gate::blobs;
+use crate::gate::conformance::{Run, expect};
+use crate::gate::harness::{IMAGE, LAYER, pattern, sha256, sha512};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";

@@ -3,8 +3,8 @@
 use reqwest::Method;
 use reqwest::header::{CONTENT_RANGE, RANGE};
 
-use crate::conformance::{Run, expect};
-use crate::harness::{Answer, Client, pattern, sha256, sha512};
+use crate::gate::conformance::{Run, expect};
+use crate::gate::harness::{Answer, Client, pattern, sha256, sha512};
 
 /// A hash function by which blobs are named.
 pub(crate) struct Algorithm {

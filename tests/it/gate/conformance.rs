@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use reqwest::Method;
 use systemprompt::server::registry::GateAccess;
 
-use crate::harness::{Answer, Client, World};
-use crate::{blobs, contents};
+use crate::gate::harness::{Answer, Client, World};
+use crate::gate::{blobs, contents};
 
-const NAMES: &str = include_str!("../data/oci/conformance-1.1.txt");
+const NAMES: &str = include_str!("../../data/oci/conformance-1.1.txt");
 
 /// Which cases ran, and which of them failed.
 pub(crate) struct Run {

@@ -6,7 +6,7 @@ use reqwest::Method;
 use systemprompt::server::registry::GateAccess;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::harness::{Client, World, pattern, sha256, sha512};
+use crate::gate::harness::{Client, World, pattern, sha256, sha512};
 
 async fn length_of(client: &Client, location: &str) -> usize {
     let answer = client.get(location).await;
