@@ -196,6 +196,7 @@ pub trait Provider: Send + Sync {
     /// Ids of this tenant's machines (running or not), newest first; one-off commands are not among them.
     async fn list_machines(&self, spec: &TenantSpec) -> Result<Vec<String>, ProviderError>;
     /// Ends a machine: TERM, `grace` to finish what it serves, KILL, and removes it. Its last lines are lost.
+    /// What a release command left (`command` of [`Provider::list_resources`]) is removed in the same way.
     async fn stop_machine(&self, machine_id: &str, grace: Duration) -> Result<(), ProviderError>;
     /// Stops the machine and starts it again in place (only for `restart` of a tenant whose release has no successor).
     async fn restart_machine(&self, machine_id: &str, grace: Duration) -> Result<(), ProviderError>;

@@ -286,6 +286,7 @@ impl Provider for FakeProvider {
     async fn stop_machine(&self, machine_id: &str, _grace: Duration) -> Result<(), ProviderError> {
         let act = |state: &mut State| {
             state.machines.remove(machine_id);
+            state.commands.remove(machine_id);
             Ok(())
         };
         self.world.call("provider.stop_machine", act).await

@@ -1,0 +1,7 @@
+//! The four proofs that every saga must pass: fail at each step, run each step twice, undo twice, die between steps.
+
+mod create_tenant;
+mod delete_tenant;
+mod deploy;
+mod proofs;
+mod rig;

@@ -1,0 +1,177 @@
+//! The proofs themselves, the same for every saga.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use futures::FutureExt as _;
+use systemprompt::api::id::OperationId;
+use systemprompt::api::operation::OperationStatus;
+use systemprompt::server::provision::{Checkpoint, Hold, Work};
+use systemprompt::server::world::Fault;
+use tokio::sync::Notify;
+
+use crate::sagas::rig::{Rig, Seen};
+
+/// A saga under proof: from where it starts, and what must be true when it has ended.
+pub(crate) struct Proof {
+    pub(crate) prepared: Rig,
+    pub(crate) work: Work,
+    /// Must hold when it succeeded.
+    pub(crate) complete: fn(&Rig, &Seen),
+    /// Must hold when it failed and was taken back (or, where nothing can be taken back, is stuck).
+    pub(crate) clean: fn(&Rig, &Seen),
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("runtime")
+        .block_on(future)
+}
+
+impl Proof {
+    fn begin(&self) -> (Rig, OperationId) {
+        let rig = self.prepared.copy();
+        let id = block_on(rig.enqueue(self.work.clone())).expect("queued");
+        (rig, id)
+    }
+
+    fn end(&self, rig: &Rig, id: &OperationId, wanted: OperationStatus, what: &str) {
+        let (row, steps) = block_on(rig.operation(id));
+        assert_eq!(row.status, wanted, "{what}: {:?} {steps:#?}", row.error);
+        let seen = block_on(rig.look());
+        match wanted {
+            OperationStatus::Succeeded => (self.complete)(rig, &seen),
+            _ => (self.clean)(rig, &seen),
+        }
+    }
+
+    /// How often each call into the world is made when nothing goes wrong.
+    fn calls(&self) -> BTreeMap<String, u64> {
+        let (rig, id) = self.begin();
+        let before = rig.world.change(|state| state.calls.clone()).expect("world");
+        rig.run(&id, None);
+        self.end(&rig, &id, OperationStatus::Succeeded, "nothing goes wrong");
+        let mut calls = rig.world.change(|state| state.calls.clone()).expect("world");
+        for (method, count) in before {
+            if let Some(after) = calls.get_mut(&method) {
+                *after -= count;
+            }
+        }
+        calls.retain(|_, count| *count > 0);
+        assert!(!calls.is_empty());
+        calls
+    }
+
+    /// Every call into the world fails once: in a way that passes, or after having had its effect.
+    pub(crate) fn survives_every_passing_fault(&self) {
+        for (method, count) in self.calls() {
+            for nth in 1..=count {
+                for fault in [Fault::Retry, Fault::LostReply] {
+                    let (rig, id) = self.begin();
+                    rig.world.plan(&method, nth, fault).expect("planned");
+                    rig.run(&id, None);
+                    let what = format!("{fault:?} at call {nth} of {method}");
+                    self.end(&rig, &id, OperationStatus::Succeeded, &what);
+                }
+            }
+        }
+    }
+
+    /// Every call into the world fails for good: the saga ends in `wanted`.
+    pub(crate) fn fails_cleanly_at_every_call(&self, but: &[&str], wanted: OperationStatus) {
+        for (method, count) in self.calls() {
+            if but.contains(&method.as_str()) {
+                continue;
+            }
+            for nth in 1..=count {
+                let (rig, id) = self.begin();
+                rig.world.plan(&method, nth, Fault::Fatal).expect("planned");
+                rig.run(&id, None);
+                self.end(&rig, &id, wanted, &format!("fatal at call {nth} of {method}"));
+            }
+        }
+    }
+
+    /// The process dies over and over, at the checkpoints of `pattern` in turn, until the operation rests. With
+    /// `[Recorded]` every life does one step; with `[Acted, Recorded]` every step is done twice.
+    pub(crate) fn survives_dying(
+        &self,
+        pattern: &[Checkpoint],
+        fault: Option<&str>,
+        wanted: OperationStatus,
+    ) {
+        let (rig, id) = self.begin();
+        if let Some(method) = fault {
+            for nth in 1..=4 {
+                rig.world.plan(method, nth, Fault::Fatal).expect("planned");
+            }
+        }
+        let mut lives = 0;
+        loop {
+            let at = pattern[lives % pattern.len()];
+            if !rig.run(&id, Some(dies_at(at))) {
+                break;
+            }
+            lives += 1;
+            assert!(lives < 200, "{pattern:?} {fault:?}: it comes to no end");
+        }
+        assert!(lives > 1, "{pattern:?}: it died more than once");
+        rig.world.change(|state| state.faults.clear()).expect("world");
+        self.end(&rig, &id, wanted, &format!("dying at {pattern:?}, {lives} times"));
+    }
+
+    /// All patterns of dying, on the way forward and (where `fault` says how to turn it) on the way back.
+    pub(crate) fn survives_every_death(&self, fault: &str, turned: OperationStatus) {
+        use Checkpoint::{Acted, Begun, Claimed, Recorded};
+        for pattern in [
+            &[Recorded][..],
+            &[Acted, Recorded],
+            &[Begun, Recorded],
+            &[Claimed, Recorded],
+        ] {
+            self.survives_dying(pattern, None, OperationStatus::Succeeded);
+            self.survives_dying(pattern, Some(fault), turned);
+        }
+    }
+}
+
+/// Ends the process the first time a worker comes to this checkpoint.
+fn dies_at(at: Checkpoint) -> (Hold, Arc<Notify>) {
+    let dies = Arc::new(Notify::new());
+    let (signal, passed) = (dies.clone(), AtomicUsize::new(0));
+    let hold: Hold = Arc::new(move |checkpoint| {
+        if checkpoint == at && passed.fetch_add(1, Ordering::SeqCst) == 0 {
+            signal.notify_one();
+            return std::future::pending().boxed();
+        }
+        std::future::ready(()).boxed()
+    });
+    (hold, dies)
+}
+
+/// Prepares an installation once for all proofs of a saga: every work is done to its end.
+pub(crate) fn prepared(works: &[Work]) -> Rig {
+    static MADE: Mutex<Vec<(usize, Rig)>> = Mutex::new(Vec::new());
+    let mut made = MADE.lock().expect("lock");
+    if let Some((_, rig)) = made.iter().find(|(count, _)| *count == works.len()) {
+        return rig.copy();
+    }
+    let rig = block_on(Rig::fresh());
+    for work in works {
+        let id = block_on(rig.enqueue(work.clone())).expect("queued");
+        rig.run(&id, None);
+        let (row, _) = block_on(rig.operation(&id));
+        assert_eq!(row.status, OperationStatus::Succeeded, "{:?}", row.error);
+    }
+    let copy = rig.copy();
+    made.push((works.len(), rig));
+    copy
+}
+
+/// Everything there is to see.
+pub(crate) fn look(rig: &Rig) -> Seen {
+    block_on(rig.look())
+}

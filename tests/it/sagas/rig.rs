@@ -1,0 +1,309 @@
+//! An installation in a folder: a store, a vault and a fake world in files, so that it can be copied and started again.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use systemprompt::api::event::Event;
+use systemprompt::api::id::{AccountId, OperationId, TenantId};
+use systemprompt::api::operation::OperationStatus;
+use systemprompt::api::secret::SecretText;
+use systemprompt::api::tenant::{DatabaseKind, Resource};
+use systemprompt::server::clock::Clock;
+use systemprompt::server::databases::fake::FakeDatabases;
+use systemprompt::server::edge::EdgeSettings;
+use systemprompt::server::edge::fake::FakeEdge;
+use systemprompt::server::providers::PullCredential;
+use systemprompt::server::providers::fake::FakeProvider;
+use systemprompt::server::provision::{
+    DeployParams, EnqueueError, Hold, Images, NewOperation, Parts, Provision, ProvisionSettings, Work,
+};
+use systemprompt::server::registry::GateError;
+use systemprompt::server::store::accounts::{self, AccountRow};
+use systemprompt::server::store::operation_steps::StepRow;
+use systemprompt::server::store::operations::OperationRow;
+use systemprompt::server::store::releases::ReleaseRow;
+use systemprompt::server::store::tenants::{self, NewTenant, TenantRow};
+use systemprompt::server::store::{Store, events, operation_steps, operations, releases, resources};
+use systemprompt::server::vault::Vault;
+use systemprompt::server::world::{Fault, World};
+use tempfile::TempDir;
+
+pub(crate) const DIGEST: &str = "sha256:aaaa";
+pub(crate) const OTHER_DIGEST: &str = "sha256:bbbb";
+
+/// The gate of these tests: has every image but `sha256:missing`, and plays the world's faults.
+struct FakeImages(World);
+
+impl FakeImages {
+    fn call(&self, method: &str) -> Result<(), GateError> {
+        match self
+            .0
+            .change(|state| state.count_call(method))
+            .expect("the world's file")
+        {
+            Some(Fault::Retry | Fault::LostReply) => Err(GateError::Read(std::io::Error::other("planned"))),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Images for FakeImages {
+    fn registry_host(&self) -> &str {
+        "registry.test"
+    }
+    async fn has_manifest(&self, _tenant: &TenantId, digest: &str) -> Result<bool, GateError> {
+        self.call("images.has_manifest")?;
+        Ok(digest != "sha256:missing")
+    }
+    fn pull_credential(&self, _tenant: &TenantId) -> PullCredential {
+        PullCredential {
+            registry: "registry.test".to_owned(),
+            username: "systemprompt".to_owned(),
+            password: SecretText::new("pull"),
+        }
+    }
+    async fn remove_tenant(&self, _tenant: &TenantId) -> Result<(), GateError> {
+        self.call("images.remove_tenant")
+    }
+    async fn ping(&self) -> Result<(), GateError> {
+        Ok(())
+    }
+}
+
+/// The installation.
+pub(crate) struct Rig {
+    folder: TempDir,
+    pub(crate) world: World,
+    pub(crate) clock: Clock,
+    pub(crate) tenant: TenantId,
+}
+
+/// What is in the store and in the world about the tenant.
+pub(crate) struct Seen {
+    pub(crate) tenant: TenantRow,
+    pub(crate) events: Vec<Event>,
+    pub(crate) resources: Vec<Resource>,
+    pub(crate) releases: Vec<ReleaseRow>,
+    pub(crate) world: Vec<String>,
+}
+
+impl Seen {
+    pub(crate) fn event_names(&self) -> Vec<&str> {
+        self.events.iter().map(|event| event.event.as_str()).collect()
+    }
+}
+
+fn settings() -> ProvisionSettings {
+    ProvisionSettings {
+        poll: Duration::from_millis(20),
+        retry_first: Duration::from_millis(1),
+        retry_most: Duration::from_millis(4),
+        attempts: 4,
+        ready_within: Duration::from_millis(400),
+        probe_every: Duration::from_millis(5),
+        grace: Duration::from_millis(1),
+        ..ProvisionSettings::default()
+    }
+}
+
+impl Rig {
+    /// A fresh installation with one account and one pending tenant.
+    pub(crate) async fn fresh() -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        let rig = Self::over(folder, None);
+        let store = rig.open_store().await;
+        store.migrate_up().await.expect("migrated");
+        let owner = AccountId::new(rig.clock.uuid());
+        let mut tx = store.begin().await.expect("begun");
+        let account = AccountRow {
+            id: owner.clone(),
+            email: "ada@example.test".to_owned(),
+            password_hash: None,
+            operator: false,
+            created_at: rig.clock.now(),
+        };
+        accounts::create(&mut tx, &account).await.expect("account");
+        tenants::insert(&mut tx, &new_tenant(&rig.tenant, "acme", &owner), rig.clock.now())
+            .await
+            .expect("tenant");
+        tx.commit().await.expect("committed");
+        store.close().await;
+        rig
+    }
+
+    /// The same installation once more, in a folder of its own.
+    pub(crate) fn copy(&self) -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        for entry in std::fs::read_dir(self.folder.path()).expect("listed") {
+            let path = entry.expect("entry").path();
+            let name = path.file_name().expect("name");
+            std::fs::copy(&path, folder.path().join(name)).expect("copied");
+        }
+        Self::over(folder, Some(&self.tenant))
+    }
+
+    fn over(folder: TempDir, tenant: Option<&TenantId>) -> Self {
+        let clock = Clock::system();
+        let tenant = tenant.cloned().unwrap_or_else(|| TenantId::new(clock.uuid()));
+        let world = World::open(&folder.path().join("world.json")).expect("world");
+        Self {
+            world,
+            clock,
+            tenant,
+            folder,
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) async fn open_store(&self) -> Store {
+        let path = self.folder.path().join("systemprompt.db");
+        Store::open_sqlite(&path).await.expect("store")
+    }
+
+    pub(crate) async fn parts(&self) -> Parts {
+        Parts {
+            store: self.open_store().await,
+            clock: self.clock.clone(),
+            vault: Vault::open(self.folder.path(), self.clock.clone()).expect("vault"),
+            images: Arc::new(FakeImages(self.world.clone())),
+            databases: Arc::new(FakeDatabases::new(self.world.clone())),
+            edge: Arc::new(FakeEdge::new(self.world.clone(), EdgeSettings::default())),
+            provider: Arc::new(FakeProvider::new(self.world.clone())),
+            settings: settings(),
+        }
+    }
+
+    /// Starts the server's workers in a runtime of their own and waits until the operation goes no further, or until
+    /// `hold` says that the process dies. Then everything of it is dropped, as it stands.
+    pub(crate) fn run(
+        &self,
+        operation: &OperationId,
+        hold: Option<(Hold, Arc<tokio::sync::Notify>)>,
+    ) -> bool {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("runtime");
+        let died = runtime.block_on(async {
+            let parts = self.parts().await;
+            let store = parts.store.clone();
+            let (provision, dies) = match hold {
+                Some((hold, dies)) => (Provision::held(parts, hold), dies),
+                None => (Provision::new(parts), Arc::new(tokio::sync::Notify::new())),
+            };
+            provision.start().await.expect("started");
+            let died = tokio::select! {
+                biased;
+                () = dies.notified() => true,
+                () = rested(&store, operation) => false,
+            };
+            if !died {
+                provision.stop().await;
+                store.close().await;
+            }
+            died
+        });
+        runtime.shutdown_background();
+        died
+    }
+
+    /// Queues work for the tenant.
+    pub(crate) async fn enqueue(&self, work: Work) -> Result<OperationId, EnqueueError> {
+        let parts = self.parts().await;
+        let store = parts.store.clone();
+        let provision = Provision::new(parts);
+        let mut tx = store.begin().await.expect("begun");
+        let new = NewOperation {
+            tenant_id: self.tenant.clone(),
+            work,
+            requested_by: "ada@example.test".to_owned(),
+        };
+        let id = provision.enqueue(&mut tx, new).await;
+        tx.commit().await.expect("committed");
+        store.close().await;
+        id
+    }
+
+    pub(crate) async fn operation(&self, id: &OperationId) -> (OperationRow, Vec<StepRow>) {
+        let store = self.open_store().await;
+        let mut tx = store.begin_read().await.expect("begun");
+        let row = operations::get(&mut tx, id).await.expect("operation");
+        let steps = operation_steps::list(&mut tx, id).await.expect("steps");
+        drop(tx);
+        store.close().await;
+        (row, steps)
+    }
+
+    /// Everything there is to see, checked for what must hold at every rest.
+    pub(crate) async fn look(&self) -> Seen {
+        let store = self.open_store().await;
+        let mut tx = store.begin_read().await.expect("begun");
+        let seen = Seen {
+            tenant: tenants::get(&mut tx, &self.tenant).await.expect("tenant"),
+            events: events::list_after(&mut tx, &self.tenant, 0, 1000)
+                .await
+                .expect("events"),
+            resources: resources::list(&mut tx, &self.tenant).await.expect("ledger"),
+            releases: releases::list(&mut tx, &self.tenant, None, 100)
+                .await
+                .expect("releases"),
+            world: self.world.resources().expect("world"),
+        };
+        let open = operations::find_unfinished(&mut tx, &self.tenant)
+            .await
+            .expect("read");
+        drop(tx);
+        store.close().await;
+        let numbers: Vec<u64> = seen.events.iter().map(|event| event.seq).collect();
+        let expected: Vec<u64> = (1..=seen.tenant.last_event_seq).collect();
+        assert_eq!(numbers, expected, "events without a gap");
+        let intended = seen.resources.iter().filter(|line| line.state == "intended");
+        assert_eq!(intended.count(), 0, "no intent is left: {:?}", seen.resources);
+        if let Some(open) = open {
+            assert_eq!(open.status, OperationStatus::Stuck, "only a stuck one stays open");
+        }
+        seen
+    }
+}
+
+pub(crate) fn new_tenant(id: &TenantId, name: &str, owner: &AccountId) -> NewTenant {
+    NewTenant {
+        id: id.clone(),
+        name: name.parse().expect("name"),
+        owner_id: owner.clone(),
+        plan: "free".to_owned(),
+        region: "local".to_owned(),
+        provider: "fake".to_owned(),
+        memory_mb: 256,
+        database: DatabaseKind::Postgres,
+    }
+}
+
+pub(crate) fn deploy(digest: &str) -> Work {
+    Work::Deploy(DeployParams {
+        image: "registry.test/systemprompt-images:tenant".to_owned(),
+        digest: Some(digest.to_owned()),
+        ..DeployParams::default()
+    })
+}
+
+/// Returns once the operation is finished or stuck.
+async fn rested(store: &Store, operation: &OperationId) {
+    for _ in 0..4000 {
+        let mut tx = store.begin_read().await.expect("begun");
+        let row = operations::get(&mut tx, operation).await.expect("operation");
+        if row.finished_at.is_some() || row.status == OperationStatus::Stuck {
+            return;
+        }
+        drop(tx);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("`{operation}` does not come to rest within 20 seconds");
+}
