@@ -1,25 +1,38 @@
-//! The schema: embedded migrations, applied in order under the engine's own lock.
+//! The schema: embedded migrations, applied in order under the engine's own lock, and what is known of them.
 
 use std::borrow::Cow;
 
 use sqlx::SqlSafeStr as _;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 
-use crate::server::store::{Store, StoreError};
+use crate::server::store::{Store, StoreError, Tx};
 
 const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "initial", include_str!("migrations/0001_initial.sql"))];
 
-/// One migration and when it was applied.
+/// One migration and whether this database has it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Applied {
+pub struct MigrationStatus {
     /// Its number.
     pub version: i64,
     /// Its name.
     pub name: String,
-    /// Whether this database has it.
-    pub applied: bool,
-    /// When it was applied, as the engine wrote it.
+    /// Whether this program knows it; one that it does not know was applied by a newer one.
+    pub known: bool,
+    /// When it was applied, RFC 3339; `None` while it waits.
     pub applied_at: Option<String>,
+}
+
+/// One migration that was applied.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct AppliedMigration {
+    /// Its number.
+    pub version: i64,
+    /// Its name.
+    pub name: String,
+    /// When, RFC 3339.
+    pub applied_at: String,
+    /// How long it took.
+    pub took_ms: u64,
 }
 
 fn migrator() -> Migrator {
@@ -42,12 +55,114 @@ impl Store {
     /// Applies every migration that this database lacks.
     ///
     /// # Errors
-    /// A migration fails, or the database has one that this binary does not know.
+    /// A migration fails, or the database has one that this program does not know.
     pub async fn migrate_up(&self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite { writer, .. } => migrator().run(writer).await,
             Self::Postgres(pool) => migrator().run(pool).await,
         }
-        .map_err(StoreError::Migrate)
+        .map_err(|error| match error {
+            MigrateError::VersionMissing(version) => newer(version),
+            error => StoreError::Migrate(error),
+        })
+    }
+
+    /// Every migration that this program knows or this database has, in order.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn migrate_status(&self) -> Result<Vec<MigrationStatus>, StoreError> {
+        let applied = self.migrate_history().await?;
+        let mut all: Vec<MigrationStatus> = MIGRATIONS
+            .iter()
+            .map(|(version, name, _)| MigrationStatus {
+                version: *version,
+                name: (*name).to_owned(),
+                known: true,
+                applied_at: None,
+            })
+            .collect();
+        for line in applied {
+            match all.iter_mut().find(|known| known.version == line.version) {
+                Some(known) => known.applied_at = Some(line.applied_at),
+                None => all.push(MigrationStatus {
+                    version: line.version,
+                    name: line.name,
+                    known: false,
+                    applied_at: Some(line.applied_at),
+                }),
+            }
+        }
+        all.sort_by_key(|line| line.version);
+        Ok(all)
+    }
+
+    /// Every migration that this database has, in the order of their numbers.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn migrate_history(&self) -> Result<Vec<AppliedMigration>, StoreError> {
+        let mut tx = self.begin_read().await?;
+        if !has_migrations(&mut tx).await? {
+            return Ok(Vec::new());
+        }
+        // The one place where the engines' own functions are needed: the table is the library's, not ours.
+        let sql = match tx {
+            Tx::Sqlite(_) => {
+                "SELECT version, description, strftime('%Y-%m-%dT%H:%M:%SZ', installed_on) AS applied_at,
+                     execution_time FROM _sqlx_migrations WHERE success ORDER BY version"
+            }
+            Tx::Postgres(_) => {
+                "SELECT version, description,
+                     to_char(installed_on AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS applied_at,
+                     execution_time FROM _sqlx_migrations WHERE success ORDER BY version"
+            }
+        };
+        tx.fetch_all(sql, vec![])
+            .await?
+            .iter()
+            .map(|row| {
+                Ok(AppliedMigration {
+                    version: row.int("version")?,
+                    name: row.text("description")?,
+                    applied_at: row.text("applied_at")?,
+                    took_ms: u64::try_from(row.int("execution_time")? / 1_000_000).unwrap_or(0),
+                })
+            })
+            .collect()
+    }
+
+    /// Whether this database is what this program works with; for a start without migrations.
+    ///
+    /// # Errors
+    /// It lacks a migration, has one that this program does not know, or cannot be read.
+    pub async fn migrate_check(&self) -> Result<(), StoreError> {
+        for line in self.migrate_status().await? {
+            if !line.known {
+                return Err(newer(line.version));
+            }
+            if line.applied_at.is_none() {
+                return Err(StoreError::OlderSchema {
+                    version: line.version,
+                    name: line.name,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn has_migrations(tx: &mut Tx) -> Result<bool, StoreError> {
+    let sql = match tx {
+        Tx::Sqlite(_) => "SELECT 1 AS one FROM sqlite_master WHERE name = '_sqlx_migrations'",
+        Tx::Postgres(_) => "SELECT 1 AS one WHERE to_regclass('_sqlx_migrations') IS NOT NULL",
+    };
+    Ok(tx.fetch_optional(sql, vec![]).await?.is_some())
+}
+
+const fn newer(version: i64) -> StoreError {
+    StoreError::NewerSchema {
+        version,
+        known: MIGRATIONS[MIGRATIONS.len() - 1].0,
     }
 }

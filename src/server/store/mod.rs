@@ -91,6 +91,28 @@ pub enum StoreError {
         /// Which operation.
         id: String,
     },
+    /// A newer program has been at work on this database.
+    #[error(
+        "failed to use the database: it has migration {version}, and this program knows them up to {known}\n\
+         hint: run the newer version of `systemprompt` that wrote it, or restore a backup from before"
+    )]
+    NewerSchema {
+        /// The migration that is not known.
+        version: i64,
+        /// The last one that is.
+        known: i64,
+    },
+    /// A migration was not applied yet.
+    #[error(
+        "failed to use the database: migration {version} (`{name}`) is not applied\n\
+         hint: `systemprompt server migrate up`, or start without `--no-migrate`"
+    )]
+    OlderSchema {
+        /// The first one that is missing.
+        version: i64,
+        /// Its name.
+        name: String,
+    },
     /// The schema could not be brought up to date.
     #[error("failed to migrate the database")]
     Migrate(#[source] sqlx::migrate::MigrateError),
