@@ -10,6 +10,7 @@
 
 mod gate;
 mod image;
+mod runtime;
 
 use std::process::{Command, Stdio};
 
