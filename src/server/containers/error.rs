@@ -173,10 +173,9 @@ fn by_text(message: &str) -> Option<EngineFault> {
 fn is_denied(error: &Error) -> bool {
     let mut cause = error.source();
     while let Some(inner) = cause {
-        if let Some(io) = inner.downcast_ref::<std::io::Error>() {
-            if io.kind() == ErrorKind::PermissionDenied {
-                return true;
-            }
+        let io = inner.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.kind() == ErrorKind::PermissionDenied) {
+            return true;
         }
         cause = inner.source();
     }

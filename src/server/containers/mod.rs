@@ -107,10 +107,8 @@ async fn connect(endpoint: &str) -> Result<Docker, bollard::errors::Error> {
     // bollard writes this header in the plain alphabet, the engine reads the URL-safe one and silently takes a
     // credential that it cannot read for none (bollard#169).
     let docker = docker.with_request_modifier(|mut request| {
-        if let Some(value) = request.headers().get(REGISTRY_AUTH) {
-            if let Some(fixed) = url_safe(value) {
-                request.headers_mut().insert(REGISTRY_AUTH, fixed);
-            }
+        if let Some(fixed) = request.headers().get(REGISTRY_AUTH).and_then(url_safe) {
+            request.headers_mut().insert(REGISTRY_AUTH, fixed);
         }
         request
     });
