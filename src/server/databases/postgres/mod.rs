@@ -63,7 +63,7 @@ impl PostgresDatabases {
     }
 
     fn verifier(&self, password: &SecretText) -> Result<SecretText, DatabaseError> {
-        scram::verifier(password, self.cluster.clock().random(), scram::ITERATIONS).map_err(|source| {
+        scram::verifier(password, &self.cluster.clock().random::<16>(), scram::ITERATIONS).map_err(|source| {
             DatabaseError::Fatal {
                 code: "unusable-password",
                 what: "failed to make a verifier of the password".to_owned(),

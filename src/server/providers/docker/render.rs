@@ -274,7 +274,52 @@ mod tests {
         let names = Names::new("ab12cd", "acme");
         let rendered = machine(&spec(), &names, false);
         assert_eq!(rendered.name, "sp-ab12cd-acme-v7");
-        insta::assert_json_snapshot!(rendered.body, @"");
+        insta::with_settings!({ sort_maps => true }, {
+            insta::assert_json_snapshot!(rendered.body, @r#"
+        {
+          "Env": [
+            "OPENAI_API_KEY=sk-1"
+          ],
+          "Image": "127.0.0.1:8787/systemprompt-images@sha256:00",
+          "HostConfig": {
+            "Memory": 536870912,
+            "MemorySwap": 536870912,
+            "NanoCpus": 1000000000,
+            "PidsLimit": 256,
+            "LogConfig": {
+              "Type": "json-file",
+              "Config": {
+                "max-file": "3",
+                "max-size": "10m"
+              }
+            },
+            "RestartPolicy": {
+              "Name": "no"
+            },
+            "Mounts": [
+              {
+                "Target": "/app/data",
+                "Source": "sp-ab12cd-acme",
+                "Type": "volume",
+                "VolumeOptions": {
+                  "NoCopy": false
+                }
+              }
+            ],
+            "CapDrop": [
+              "ALL"
+            ],
+            "ReadonlyRootfs": true,
+            "SecurityOpt": [
+              "no-new-privileges:true"
+            ],
+            "Tmpfs": {
+              "/tmp": "rw,nosuid,nodev,size=64m,mode=1777"
+            }
+          }
+        }
+        "#);
+        });
     }
 
     #[test]
