@@ -10,6 +10,8 @@
 
 mod gate;
 mod image;
+mod installation;
+mod provider;
 mod runtime;
 
 use std::process::{Command, Stdio};

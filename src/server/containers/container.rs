@@ -65,6 +65,9 @@ pub enum Ensured {
 
 /// How often a look and a call may be overtaken by somebody else.
 const ATTEMPTS: u32 = 5;
+/// For how long somebody else's call may be on its way, in pauses.
+const PATIENCE: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(200);
 
 impl Engine {
     /// The container runs afterwards. An equal one is adopted and started if need be, one that differs is replaced.
@@ -74,15 +77,11 @@ impl Engine {
     pub async fn ensure_container(&self, spec: &ContainerSpec) -> Result<Ensured, EngineError> {
         let config = fingerprint(spec);
         for _ in 0..ATTEMPTS {
-            let Some(found) = self.find_container(&spec.name).await? else {
-                match self.create(spec, &config).await {
-                    Err(error) if error.fault == EngineFault::Conflict => continue,
-                    Err(error) => return Err(error),
-                    Ok(()) => {}
-                }
+            let (found, made) = self.find_or_create(spec, &config).await?;
+            if made {
                 self.start(spec).await?;
                 return Ok(Ensured::Made);
-            };
+            }
             let labels = labels_of(&found);
             if !spec.labels.own(self.instance(), &labels) {
                 let action = format!("make the container `{}`", spec.name);
@@ -103,12 +102,20 @@ impl Engine {
         Err(EngineError::plain(EngineFault::Busy, action))
     }
 
-    /// Makes the container without starting it. [`EngineFault::Conflict`] when there is one of that name.
+    /// The container is there afterwards, as it was or newly made; it is not started.
     ///
     /// # Errors
-    /// The engine refuses.
-    pub async fn create_container(&self, spec: &ContainerSpec) -> Result<(), EngineError> {
-        self.create(spec, &fingerprint(spec)).await
+    /// The name belongs to something else, or the engine refuses.
+    pub async fn create_container(
+        &self,
+        spec: &ContainerSpec,
+    ) -> Result<ContainerInspectResponse, EngineError> {
+        let (found, _) = self.find_or_create(spec, &fingerprint(spec)).await?;
+        if spec.labels.own(self.instance(), &labels_of(&found)) {
+            return Ok(found);
+        }
+        let action = format!("make the container `{}`", spec.name);
+        Err(EngineError::plain(EngineFault::Conflict, action))
     }
 
     /// The container as it is; `None` when there is none of that name.
@@ -198,6 +205,32 @@ impl Engine {
         Ok(())
     }
 
+    /// The container of that name, and whether it was made here.
+    async fn find_or_create(
+        &self,
+        spec: &ContainerSpec,
+        config: &str,
+    ) -> Result<(ContainerInspectResponse, bool), EngineError> {
+        let mut made = false;
+        let mut last = None;
+        for _ in 0..PATIENCE {
+            if let Some(found) = self.find_container(&spec.name).await? {
+                return Ok((found, made));
+            }
+            match self.create(spec, config).await {
+                Ok(()) => made = true,
+                // Somebody is making it now: its name is taken some time before it is seen.
+                Err(error) if error.fault == EngineFault::Conflict => last = Some(error),
+                Err(error) => return Err(error),
+            }
+            if !made {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        let gone = || EngineError::busy(format!("make the container `{}`", spec.name));
+        Err(last.unwrap_or_else(gone))
+    }
+
     async fn create(&self, spec: &ContainerSpec, config: &str) -> Result<(), EngineError> {
         let mut labels = spec.labels.write(self.instance());
         labels.insert(key::CONFIG.to_owned(), config.to_owned());
@@ -233,11 +266,11 @@ impl Engine {
     }
 
     async fn wait_until_gone(&self, name: &str, error: EngineError) -> Result<(), EngineError> {
-        for _ in 0..50 {
+        for _ in 0..PATIENCE {
             if self.find_container(name).await?.is_none() {
                 return Ok(());
             }
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            tokio::time::sleep(PAUSE).await;
         }
         Err(error)
     }

@@ -1,5 +1,7 @@
 //! Networks, and who is in them.
 
+use std::time::Duration;
+
 use bollard::errors::Error;
 use bollard::models::{
     EndpointSettings, Ipam, IpamConfig, NetworkConnectRequest, NetworkCreateRequest,
@@ -21,6 +23,9 @@ pub struct NetworkSpec {
     /// To whom it belongs.
     pub labels: Labels,
 }
+
+const ATTEMPTS: u32 = 15;
+const PAUSE: Duration = Duration::from_millis(200);
 
 impl Engine {
     /// The network is there afterwards.
@@ -46,20 +51,21 @@ impl Engine {
             labels: Some(spec.labels.write(self.instance())),
             ..NetworkCreateRequest::default()
         };
-        match self.docker().await?.create_network(request).await {
-            Ok(_) => Ok(()),
-            Err(source) => {
-                // Somebody may have made it between our look and our call. Equal names are no error to the engine,
-                // equal addresses are.
-                if self.adopt_network(spec).await? {
-                    return Ok(());
-                }
-                Err(EngineError::engine(
-                    format!("make the network `{}`", spec.name),
-                    source,
-                ))
+        let Err(source) = self.docker().await?.create_network(request).await else {
+            return Ok(());
+        };
+        let error = EngineError::engine(format!("make the network `{}`", spec.name), source);
+        // Somebody may be making it now: its addresses are taken some time before its name is seen.
+        for _ in 0..ATTEMPTS {
+            if self.adopt_network(spec).await? {
+                return Ok(());
             }
+            if error.fault != EngineFault::AddressInUse {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
         }
+        Err(error)
     }
 
     /// The network is gone afterwards. What the installation itself has in it leaves it first.

@@ -68,6 +68,14 @@ pub(super) async fn clear(engine: &Engine, spec: &TenantSpec) -> Result<(), Engi
     Ok(())
 }
 
+/// Whether nothing of the tenant has used its volume yet, or nothing is left that has.
+pub(super) async fn is_first(engine: &Engine, spec: &TenantSpec) -> Result<bool, EngineError> {
+    let containers = containers(engine, spec).await?;
+    Ok(containers
+        .iter()
+        .all(|container| role(container) == "preparation"))
+}
+
 /// Names of the tenant's machines, newest first.
 pub(super) async fn list_machines(engine: &Engine, spec: &TenantSpec) -> Result<Vec<String>, ProviderError> {
     let mut machines = containers(engine, spec).await?;

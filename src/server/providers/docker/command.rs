@@ -18,10 +18,7 @@ pub(super) async fn run(
     spec: &ContainerSpec,
     timeout: Duration,
 ) -> Result<CommandOutcome, ProviderError> {
-    let found = match engine.find_container(&spec.name).await? {
-        Some(found) => found,
-        None => create(engine, spec).await?,
-    };
+    let found = engine.create_container(spec).await?;
     // A container that was made and never started belongs to a process that died between the two.
     if status(&found) == Some(ContainerStateStatusEnum::CREATED) {
         start(engine, &spec.name).await?;
@@ -39,15 +36,6 @@ pub(super) async fn run(
         timeout.as_secs()
     ));
     Ok(outcome)
-}
-
-async fn create(engine: &Engine, spec: &ContainerSpec) -> Result<ContainerInspectResponse, EngineError> {
-    match engine.create_container(spec).await {
-        Err(error) if error.fault != EngineFault::Conflict => return Err(error),
-        _ => {}
-    }
-    let gone = || EngineError::missing(format!("find the container `{}`", spec.name));
-    engine.find_container(&spec.name).await?.ok_or_else(gone)
 }
 
 async fn start(engine: &Engine, name: &str) -> Result<(), EngineError> {

@@ -10,6 +10,7 @@ mod pool;
 mod prepare;
 mod render;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,8 +18,9 @@ use bollard::auth::DockerCredentials;
 use bollard::models::{ContainerInspectResponse, ContainerUpdateBody};
 use bollard::query_parameters::RestartContainerOptionsBuilder;
 use futures::stream::BoxStream;
+use tokio::sync::Mutex;
 
-use crate::server::containers::{Engine, EngineError, key};
+use crate::server::containers::{Engine, EngineError};
 pub use crate::server::providers::docker::pool::{AddressPool, InvalidPool};
 use crate::server::providers::docker::render::Names;
 pub use crate::server::providers::docker::render::WRITABLE_ROOT;
@@ -32,6 +34,8 @@ pub struct DockerProvider {
     engine: Engine,
     pool: AddressPool,
     probes: reqwest::Client,
+    /// A volume is made ready by one call at a time.
+    preparing: Arc<Mutex<()>>,
 }
 
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -54,7 +58,12 @@ impl DockerProvider {
                 hint: None,
                 source: Some(Box::new(source)),
             })?;
-        Ok(Self { engine, pool, probes })
+        Ok(Self {
+            engine,
+            pool,
+            probes,
+            preparing: Arc::default(),
+        })
     }
 
     fn names(&self, spec: &TenantSpec) -> Names {
@@ -66,13 +75,8 @@ impl DockerProvider {
         let image = self.engine.find_image(&spec.image).await?;
         let missing = || EngineError::missing(format!("find the image `{}` on the engine", spec.image));
         let config = image.ok_or_else(missing)?.config.unwrap_or_default();
-        let tenant = spec.tenant.tenant_id.as_str();
-        if self
-            .engine
-            .list_containers(&[(key::TENANT, tenant)])
-            .await?
-            .is_empty()
-        {
+        let _turn = self.preparing.lock().await;
+        if app::is_first(&self.engine, &spec.tenant).await? {
             let user = config.user.unwrap_or_default();
             prepare::volume(&self.engine, spec, &self.names(&spec.tenant), &user).await?;
         }
@@ -196,9 +200,10 @@ impl Provider for DockerProvider {
         let writable_root = self.prepare(spec).await?;
         let container = render::machine(spec, &names, writable_root);
         self.engine.ensure_container(&container).await?;
-        self.engine
-            .remove_container(&names.command(spec.release), Duration::ZERO)
-            .await?;
+        // What a call that died in the middle has left goes as well.
+        for ended in [names.command(spec.release), names.preparation()] {
+            self.engine.remove_container(&ended, Duration::ZERO).await?;
+        }
         Ok(Made {
             kind: "machine",
             external_id: container.name,
