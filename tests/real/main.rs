@@ -8,6 +8,7 @@
     reason = "a test stops at the first thing that is not as it must be, and says what it skips"
 )]
 
+mod databases;
 mod gate;
 mod image;
 mod installation;

@@ -1,13 +1,13 @@
 //! The connection to the tenants' database server, wherever that is.
 
+use std::ops::{Deref, DerefMut};
 use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, Postgres};
-use tokio::sync::Mutex;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use crate::api::secret::SecretText;
 use crate::server::clock::Clock;
@@ -25,9 +25,11 @@ struct Inner {
     place: Place,
     tenant_url: url::Url,
     clock: Clock,
-    /// The pool that works, once one does. It is given up with the first connection that fails: the managed
-    /// container has another port after every start.
-    pool: Mutex<Option<(PgPool, PgConnectOptions)>>,
+    /// Sessions at once.
+    permits: Arc<Semaphore>,
+    /// How the server was reached last. Given up with the first connection that fails: the managed container has
+    /// another port after every start.
+    options: Mutex<Option<PgConnectOptions>>,
 }
 
 #[derive(Debug)]
@@ -36,8 +38,29 @@ enum Place {
     External(PgConnectOptions),
 }
 
-const CONNECTIONS: u32 = 8;
+/// A session of the administrating role. There is no pool: sessions hold locks, and end with the work they are for.
+pub(super) struct Session {
+    connection: PgConnection,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Deref for Session {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Session {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+}
+
+const SESSIONS: usize = 16;
 const START_PATIENCE: Duration = Duration::from_secs(60);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Cluster {
     pub(super) fn new(
@@ -63,7 +86,8 @@ impl Cluster {
             place,
             tenant_url,
             clock,
-            pool: Mutex::new(None),
+            permits: Arc::new(Semaphore::new(SESSIONS)),
+            options: Mutex::new(None),
         })))
     }
 
@@ -71,23 +95,30 @@ impl Cluster {
         &self.0.clock
     }
 
-    /// A session of the administrating role, on the administrating database.
-    pub(super) async fn session(&self) -> Result<PoolConnection<Postgres>, DatabaseError> {
-        let pool = self.pool().await?.0;
-        match pool.acquire().await {
-            Ok(session) => Ok(session),
-            Err(source) => {
-                *self.0.pool.lock().await = None;
-                Err(failed("connect to the tenants' database server", source))
+    /// A session on the administrating database.
+    pub(super) async fn session(&self) -> Result<Session, DatabaseError> {
+        let permit = Arc::clone(&self.0.permits).acquire_owned().await;
+        let permit = permit.map_err(|_| DatabaseError::Retry {
+            what: "failed to get a session on the tenants' database server".to_owned(),
+            source: None,
+        })?;
+        let connection = match connect(&self.options().await?).await {
+            // It may have been started again meanwhile.
+            Err(DatabaseError::Retry { .. }) => {
+                *self.0.options.lock().await = None;
+                connect(&self.options().await?).await?
             }
-        }
+            other => other?,
+        };
+        Ok(Session {
+            connection,
+            _permit: permit,
+        })
     }
 
     /// A connection of the administrating role to another database.
     pub(super) async fn connect_to(&self, database: &str) -> Result<PgConnection, DatabaseError> {
-        let options = self.pool().await?.1.database(database);
-        let connected = PgConnection::connect_with(&options).await;
-        connected.map_err(|source| failed("connect to the tenant's database", source))
+        connect(&self.options().await?.database(database)).await
     }
 
     /// What a tenant's URL begins with: scheme, host, port and transport settings.
@@ -98,7 +129,6 @@ impl Cluster {
     /// Lets a tenant's network reach the server.
     pub(super) async fn attach(&self, network: &str) -> Result<(), DatabaseError> {
         if let Place::Managed(managed) = &self.0.place {
-            self.pool().await?;
             managed
                 .engine
                 .connect(network, &managed.name(), &[ALIAS.to_owned()])
@@ -115,78 +145,69 @@ impl Cluster {
         Ok(())
     }
 
-    async fn pool(&self) -> Result<(PgPool, PgConnectOptions), DatabaseError> {
-        // One at a time: the others wait for what the first one makes.
-        let mut slot = self.0.pool.lock().await;
-        if let Some(pool) = &*slot {
-            return Ok(pool.clone());
+    async fn options(&self) -> Result<PgConnectOptions, DatabaseError> {
+        // One at a time: the others wait for what the first one finds.
+        let mut slot = self.0.options.lock().await;
+        if let Some(options) = &*slot {
+            return Ok(options.clone());
         }
-        let options = match &self.0.place {
-            Place::Managed(managed) => managed.ensure(&self.0.clock).await?,
-            Place::External(options) => options.clone(),
+        let (options, patience) = match &self.0.place {
+            Place::Managed(managed) => (managed.ensure(&self.0.clock).await?, START_PATIENCE),
+            Place::External(options) => (options.clone(), Duration::ZERO),
         };
         let options = options
             .application_name("systemprompt")
             .disable_statement_logging();
-        let pool = self.open(&options).await?;
-        close_to_tenants(&pool).await?;
-        *slot = Some((pool.clone(), options.clone()));
-        Ok((pool, options))
+        let mut session = first_session(&options, patience).await?;
+        close_to_tenants(&mut session).await?;
+        let _ = session.close().await;
+        *slot = Some(options.clone());
+        Ok(options)
     }
+}
 
-    /// A container that was just made initializes its data first.
-    async fn open(&self, options: &PgConnectOptions) -> Result<PgPool, DatabaseError> {
-        let pools = PgPoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .acquire_timeout(Duration::from_secs(10));
-        let patience = match self.0.place {
-            Place::Managed(_) => START_PATIENCE,
-            Place::External(_) => Duration::ZERO,
-        };
-        let mut waited = Duration::ZERO;
-        let step = Duration::from_millis(250);
-        loop {
-            let error = match pools.clone().connect_with(options.clone()).await {
-                Ok(pool) => return Ok(pool),
-                Err(source) => failed("connect to the tenants' database server", source),
-            };
-            if waited >= patience || matches!(error, DatabaseError::Fatal { .. }) {
-                return Err(error);
-            }
-            tokio::time::sleep(step).await;
-            waited += step;
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, DatabaseError> {
+    let what = "connect to the tenants' database server";
+    match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {
+        Ok(connected) => connected.map_err(|source| failed(what, source)),
+        Err(_) => Err(failed(what, sqlx::Error::PoolTimedOut)),
+    }
+}
+
+/// A container that was just made initializes its data first.
+async fn first_session(
+    options: &PgConnectOptions,
+    patience: Duration,
+) -> Result<PgConnection, DatabaseError> {
+    let mut waited = Duration::ZERO;
+    let step = Duration::from_millis(250);
+    loop {
+        match connect(options).await {
+            Err(DatabaseError::Retry { .. }) if waited < patience => tokio::time::sleep(step).await,
+            other => return other,
         }
+        waited += step;
     }
 }
 
 /// Once per cluster: without this every tenant may connect to these databases and see what is in them.
-async fn close_to_tenants(pool: &PgPool) -> Result<(), DatabaseError> {
+async fn close_to_tenants(session: &mut PgConnection) -> Result<(), DatabaseError> {
     for database in ["postgres", "template1"] {
-        let open: bool = sqlx::query_scalar("SELECT has_database_privilege('public', $1, 'CONNECT')")
-            .bind(database)
-            .fetch_one(pool)
-            .await
-            .map_err(|source| failed("look at the privileges of the database server", source))?;
-        if !open {
+        if !is_open(session, database).await? {
             continue;
         }
         let statement = format!("REVOKE CONNECT ON DATABASE {database} FROM PUBLIC");
         let revoked = sqlx::raw_sql(sqlx::AssertSqlSafe(statement.clone()))
-            .execute(pool)
+            .execute(&mut *session)
             .await;
-        // Only the superuser may; a foreign server's owner is told what to do. Without the right to it, the
-        // statement may also do nothing and only warn.
+        // Only the superuser may. Without the right to it, the statement fails, or does nothing and only warns.
         match revoked {
-            Ok(_) => {}
-            Err(error) if code_of(&error).as_deref() == Some("42501") => {}
-            Err(source) => return Err(failed("close the databases that no tenant may see", source)),
+            Err(source) if code_of(&source).as_deref() != Some("42501") => {
+                return Err(failed("close the databases that no tenant may see", source));
+            }
+            _ => {}
         }
-        let still_open: bool = sqlx::query_scalar("SELECT has_database_privilege('public', $1, 'CONNECT')")
-            .bind(database)
-            .fetch_one(pool)
-            .await
-            .map_err(|source| failed("look at the privileges of the database server", source))?;
-        if still_open {
+        if is_open(session, database).await? {
             tracing::warn!(
                 database,
                 statement,
@@ -195,6 +216,14 @@ async fn close_to_tenants(pool: &PgPool) -> Result<(), DatabaseError> {
         }
     }
     Ok(())
+}
+
+async fn is_open(session: &mut PgConnection, database: &str) -> Result<bool, DatabaseError> {
+    sqlx::query_scalar("SELECT has_database_privilege('public', $1, 'CONNECT')")
+        .bind(database)
+        .fetch_one(session)
+        .await
+        .map_err(|source| failed("look at the privileges of the database server", source))
 }
 
 /// What a foreign server's URL says to us, and what of it a tenant may know.

@@ -41,9 +41,16 @@ pub(super) struct Managed {
 }
 
 impl Managed {
-    /// Its name, and that of its volume and network.
+    /// Its name, and that of its volume.
     pub(super) fn name(&self) -> String {
         self.engine.name(ROLE)
+    }
+
+    /// The network through which we reach it. Of all networks of a container, the engine publishes ports through
+    /// the one whose name comes first; a tenant's label begins with a letter. Were a tenant's network the first,
+    /// the port would change and our connections break whenever that tenant comes or goes.
+    fn network(&self) -> String {
+        self.engine.name("0-postgres")
     }
 
     /// The container runs afterwards, in every tenant's network. Answers how to reach it from here.
@@ -57,13 +64,13 @@ impl Managed {
             .await?;
         self.engine
             .ensure_network(&NetworkSpec {
-                name: name.clone(),
+                name: self.network(),
                 subnet: None,
                 internal: false,
                 labels: labels.clone(),
             })
             .await?;
-        let spec = render(&name, &image, &password);
+        let spec = render(&name, &self.network(), &image, &password);
         if self.engine.ensure_container(&spec).await? == Ensured::Made {
             for network in self
                 .engine
@@ -150,7 +157,7 @@ fn superuser_password(directory: &Path, clock: &Clock) -> Result<SecretText, Dat
 
 /// The container: as few powers as its entrypoint can do with. The password comes in a file, so that neither the
 /// engine's description of the container nor a process list shows it.
-fn render(name: &str, image: &str, password: &SecretText) -> ContainerSpec {
+fn render(name: &str, network: &str, image: &str, password: &SecretText) -> ContainerSpec {
     let capabilities = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"];
     let texts = |texts: &[&str]| Some(texts.iter().map(|text| (*text).to_owned()).collect());
     let loopback = PortBinding {
@@ -207,7 +214,7 @@ fn render(name: &str, image: &str, password: &SecretText) -> ContainerSpec {
         labels: Labels::of_installation(ROLE),
         body,
         networks: vec![JoinedNetwork {
-            name: name.to_owned(),
+            name: network.to_owned(),
             aliases: Vec::new(),
         }],
         files: vec![ContainerFile {
@@ -230,7 +237,12 @@ mod tests {
 
     #[test]
     fn the_password_is_in_the_file_and_nowhere_else() {
-        let spec = render("sp-x-postgres", "postgres:16", &SecretText::new("hidden-word"));
+        let spec = render(
+            "sp-x-postgres",
+            "sp-x-0-postgres",
+            "postgres:16",
+            &SecretText::new("hidden-word"),
+        );
         assert!(!format!("{:?} {:?}", spec.body, spec.labels).contains("hidden-word"));
         assert!(spec.files.iter().any(|file| file.contents == b"hidden-word"));
     }

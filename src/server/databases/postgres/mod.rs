@@ -10,14 +10,13 @@ mod sql;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::pool::PoolConnection;
-use sqlx::{Connection as _, Postgres};
+use sqlx::Connection as _;
 
 use crate::api::id::TenantId;
 use crate::api::secret::SecretText;
 use crate::server::clock::Clock;
 use crate::server::containers::Engine;
-use crate::server::databases::postgres::cluster::Cluster;
+use crate::server::databases::postgres::cluster::{Cluster, Session};
 use crate::server::databases::postgres::error::failed;
 use crate::server::databases::postgres::names::Names;
 use crate::server::databases::{DatabaseError, DatabaseSettings, LoginSlot, TenantDatabases};
@@ -51,11 +50,9 @@ impl PostgresDatabases {
         })
     }
 
-    /// A session that has its turn with the tenant. Closed, it gives the turn on.
-    async fn turn(&self, names: &Names) -> Result<PoolConnection<Postgres>, DatabaseError> {
+    /// A session that has its turn with the tenant. Its end gives the turn on.
+    async fn turn(&self, names: &Names) -> Result<Session, DatabaseError> {
         let mut session = self.cluster.session().await?;
-        // Whatever happens to the future, the lock must not stay in a pooled session.
-        session.close_on_drop();
         sql::lock(&mut session, names)
             .await
             .map_err(|source| failed("wait for the turn with the tenant's database", source))?;
