@@ -52,6 +52,22 @@ pub enum InstallationError {
     },
 }
 
+impl InstallationError {
+    /// The next thing to do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Directory { .. } => Some("name a folder that you may write with `--data-dir DIR`".to_owned()),
+            Self::Held { .. } => Some("stop that server, or name another folder with `--data-dir DIR`".to_owned()),
+            Self::Instance { path } => Some(format!(
+                "put back what `{}` held: the names of all containers begin with it",
+                path.display()
+            )),
+            Self::Database { .. } => None,
+        }
+    }
+}
+
 /// A data directory that is there.
 #[derive(Clone, Debug)]
 pub struct Installation {

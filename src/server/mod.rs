@@ -1,4 +1,4 @@
-//! The management API.
+//! The management API: what it is made of, how it starts, and how it stops.
 
 pub mod auth;
 pub mod billing;
@@ -9,9 +9,427 @@ pub mod databases;
 pub mod edge;
 pub mod http;
 pub mod installation;
+pub mod maintenance;
 pub mod providers;
 pub mod provision;
 pub mod registry;
 pub mod store;
 pub mod vault;
+pub mod web;
 pub mod world;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::secret::SecretText;
+use crate::api::time::Time;
+use crate::server::auth::Auth;
+use crate::server::auth::keys::Keys;
+use crate::server::billing::Billing;
+use crate::server::clock::Clock;
+use crate::server::config::{ConfigError, DataFlags, DataSettings, Environment, LogFormat, ProviderKind};
+use crate::server::config::{ServeFlags, Settings};
+use crate::server::containers::{Engine, EngineSettings};
+use crate::server::databases::fake::FakeDatabases;
+use crate::server::databases::postgres::PostgresDatabases;
+use crate::server::databases::{DatabaseError, DatabaseSettings, TenantDatabases};
+use crate::server::edge::caddy::CaddyEdge;
+use crate::server::edge::fake::FakeEdge;
+use crate::server::edge::{Edge, EdgeError, EdgeSettings};
+use crate::server::http::{App, Limits};
+use crate::server::installation::{Installation, InstallationError};
+pub use crate::server::maintenance::{Maintenance, MaintenanceError};
+use crate::server::providers::docker::DockerProvider;
+use crate::server::providers::fake::FakeProvider;
+use crate::server::providers::{Provider, ProviderError};
+use crate::server::provision::{Provision, ProvisionSettings};
+use crate::server::registry::{Gate, GateError, GateSettings};
+use crate::server::store::{Store, StoreError, settings};
+use crate::server::vault::{Vault, VaultError};
+use crate::server::world::{World, WorldError};
+
+/// For how long open connections may take once the server stops; the engine has its own 8 seconds beside it.
+const DRAIN_WITHIN: Duration = Duration::from_secs(8);
+/// How often what has expired is swept out.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
+
+/// Why the server cannot start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// A setting.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The address pool.
+    #[error("failed to read `--address-pool`")]
+    Pool(#[from] providers::docker::InvalidPool),
+    /// The data directory.
+    #[error(transparent)]
+    Installation(#[from] InstallationError),
+    /// The database.
+    #[error("failed to bring the database up to date")]
+    Migrate(#[source] StoreError),
+    /// The database.
+    #[error("failed to read or write the database")]
+    Store(#[from] StoreError),
+    /// The database lacks migrations and may not be changed.
+    #[error(transparent)]
+    Behind(MaintenanceError),
+    /// The address is in use, or not ours.
+    #[error("failed to listen on `{address}`")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Accounts and keys.
+    #[error("failed to prepare accounts")]
+    Auth(#[from] auth::AuthError),
+    /// Keys of secrets.
+    #[error("failed to open the vault")]
+    Vault(#[from] VaultError),
+    /// Images.
+    #[error(transparent)]
+    Gate(#[from] GateError),
+    /// Plans.
+    #[error(transparent)]
+    Plans(#[from] billing::plans::CatalogueError),
+    /// What runs tenants.
+    #[error("failed to reach what runs tenants")]
+    Provider(#[from] ProviderError),
+    /// Tenants' databases.
+    #[error("failed to start the databases of tenants")]
+    Databases(#[from] DatabaseError),
+    /// The proxy in front of tenants.
+    #[error("failed to start the edge")]
+    Edge(#[from] EdgeError),
+    /// The fakes' world.
+    #[error("failed to open the pretended world")]
+    World(#[from] WorldError),
+    /// Counters.
+    #[error("failed to set up metrics")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// Signals, or the listener while it served.
+    #[error("failed to serve")]
+    Serve(#[source] std::io::Error),
+}
+
+impl ServerError {
+    /// The next thing to do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Config(error) => error.hint().map(str::to_owned),
+            Self::Installation(error) => error.hint(),
+            Self::Behind(error) => error.hint(),
+            Self::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
+                Some("stop what listens there, or take another port: `--listen 127.0.0.1:8788`".to_owned())
+            }
+            Self::Listen { .. } => Some("name an address of this machine with `--listen ADDRESS:PORT`".to_owned()),
+            Self::Provider(ProviderError::Fatal { hint, .. })
+            | Self::Databases(DatabaseError::Fatal { hint, .. })
+            | Self::Edge(EdgeError::Fatal { hint, .. }) => hint.clone(),
+            Self::Provider(ProviderError::Retry { .. }) => Some(
+                "start the Docker Engine (`scripts/setup` installs one), or say where it is with `DOCKER_HOST`"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// What is told once the server answers.
+#[derive(Debug)]
+pub struct Ready {
+    /// Where the API answers.
+    pub url: String,
+    /// Where a tenant named `NAME` answers.
+    pub tenant_url: String,
+    /// The account that was made, and a link that lets it in once, at the first start.
+    pub first: Option<FirstAccount>,
+}
+
+/// The operator account of a first start.
+#[derive(Debug)]
+pub struct FirstAccount {
+    /// Signs in with it.
+    pub email: String,
+    /// Lets it in once; `None` where a password was given.
+    pub link: Option<SecretText>,
+}
+
+/// Opens an installation for work on its data.
+///
+/// # Errors
+/// The data directory cannot be used.
+pub async fn maintain(flags: DataFlags, clock: Clock) -> Result<Maintenance, ServerError> {
+    let data = DataSettings::resolve(flags, &Environment::read())?;
+    let installation = Installation::open(&data.directory)?;
+    match Maintenance::open(&installation, data.database_url.as_ref(), clock).await {
+        Ok(maintenance) => Ok(maintenance),
+        Err(MaintenanceError::Installation(error)) => Err(error.into()),
+        Err(MaintenanceError::Auth(error)) => Err(error.into()),
+        Err(other) => Err(ServerError::Behind(other)),
+    }
+}
+
+/// Runs the server until it is told to stop (SIGTERM, SIGINT). `tell` is called once it answers.
+///
+/// # Errors
+/// It cannot start.
+pub async fn serve(flags: ServeFlags, clock: Clock, tell: impl FnOnce(Ready)) -> Result<(), ServerError> {
+    let settings = Settings::resolve(flags, &Environment::read())?;
+    log_to_stderr(&settings);
+    let installation = Installation::open(&settings.data.directory)?;
+    let _held = installation.hold()?;
+    let listener = listen(settings.listen).await?;
+    let address = listener.local_addr().map_err(ServerError::Serve)?;
+    let public_url = settings.public_url_at(address);
+    let store = open_store(&installation, &settings, &clock).await?;
+    let keys = Arc::new(Keys::open(installation.directory(), &clock)?);
+    let auth = Auth::new(store.clone(), clock.clone(), keys.clone());
+    let first = first_account(&auth, &settings, &public_url).await?;
+    remember_url(&store, &public_url).await?;
+    let gate = open_gate(&installation, &settings, &public_url, (&keys, &clock)).await?;
+    let (provision, edge) = provision(&installation, &settings, (&store, &gate), &clock).await?;
+    let app = App::new(http::Parts {
+        limits: Limits::new(&clock),
+        billing: Billing::new(clock.clone(), provision.clone(), keys.derive("pay-page"))?,
+        metrics: metrics_recorder()?,
+        clock,
+        store: store.clone(),
+        auth,
+        gate: gate.clone(),
+        provision: provision.clone(),
+        public_url: public_url.clone(),
+        stopping: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+    });
+    provision.start().await?;
+    app.tasks.spawn(sweep(app.clone()));
+    let router = http::router(&app).merge(web::router(&app)).merge(gate.router());
+    let router = http::observed(router, &app);
+    tell(Ready {
+        url: public_url,
+        tenant_url: edge.url("NAME"),
+        first,
+    });
+    let served = run(listener, router, &app).await;
+    store.close().await;
+    tracing::info!("stopped");
+    served
+}
+
+/// Serves until a signal comes, then ends everything within ten seconds.
+async fn run(listener: TcpListener, router: axum::Router, app: &App) -> Result<(), ServerError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServerError::Serve)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServerError::Serve)?;
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let stopping = app.stopping.clone();
+    let server = axum::serve(listener, service).with_graceful_shutdown(stopping.clone().cancelled_owned());
+    let mut serving = app.tasks.spawn(async move { server.await });
+    let ended = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        ended = &mut serving => Some(ended),
+    };
+    tracing::info!("stopping: no new work, streams end, running steps finish or are given back");
+    stopping.cancel();
+    app.tasks.close();
+    let drain = async {
+        if tokio::time::timeout(DRAIN_WITHIN, app.tasks.wait()).await.is_err() {
+            tracing::warn!("some connections were still open and are cut");
+        }
+    };
+    tokio::join!(drain, app.provision.stop());
+    match ended {
+        Some(Ok(Err(error))) => Err(ServerError::Serve(error)),
+        _ => Ok(()),
+    }
+}
+
+fn log_to_stderr(settings: &Settings) {
+    let filter = tracing_subscriber::EnvFilter::try_new(&settings.log_filter)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // A second server in one process (tests) keeps the first one's log.
+    let _ = match settings.log_format {
+        LogFormat::Text => builder.compact().with_target(false).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ServerError::Listen { address, source })
+}
+
+async fn open_store(
+    installation: &Installation,
+    settings: &Settings,
+    clock: &Clock,
+) -> Result<Store, ServerError> {
+    let store = installation.store(settings.data.database_url.as_ref()).await?;
+    if settings.migrate {
+        store.migrate_up().await.map_err(ServerError::Migrate)?;
+    } else {
+        let missing = store.migration_history().await?.iter().filter(|one| !one.applied).count();
+        if missing > 0 {
+            return Err(ServerError::Behind(MaintenanceError::Behind(missing)));
+        }
+    }
+    sweep_once(&store, clock.now(), matches!(store, Store::Sqlite { .. })).await?;
+    Ok(store)
+}
+
+async fn first_account(
+    auth: &Auth,
+    settings: &Settings,
+    public_url: &str,
+) -> Result<Option<FirstAccount>, ServerError> {
+    if auth.has_accounts().await? {
+        return Ok(None);
+    }
+    let admin = &settings.admin;
+    let account = auth.create_account(&admin.email, admin.password.clone(), true).await?;
+    let link = match &admin.password {
+        Some(_) => None,
+        None => {
+            let token = auth.create_link(&account.email).await?;
+            Some(SecretText::new(format!("{public_url}{}", maintenance::sign_in_path(&token))))
+        }
+    };
+    Ok(Some(FirstAccount {
+        email: account.email,
+        link,
+    }))
+}
+
+/// Keeps the address for `systemprompt server link`, which has no server to ask.
+async fn remember_url(store: &Store, public_url: &str) -> Result<(), StoreError> {
+    let mut tx = store.begin().await?;
+    settings::put(&mut tx, maintenance::PUBLIC_URL, public_url).await?;
+    tx.commit().await
+}
+
+async fn open_gate(
+    installation: &Installation,
+    settings: &Settings,
+    public_url: &str,
+    (keys, clock): (&Keys, &Clock),
+) -> Result<Gate, GateError> {
+    let host = public_url.split_once("://").map_or(public_url, |(_, host)| host);
+    let gate = GateSettings {
+        registry_host: settings.registry_host.clone().unwrap_or_else(|| host.to_owned()),
+        realm: format!("{public_url}/v2/token"),
+        directory: installation.directory().join("registry"),
+        signing_key: keys.derive("registry"),
+    };
+    Gate::open(gate, clock.clone()).await
+}
+
+async fn provision(
+    installation: &Installation,
+    settings: &Settings,
+    (store, gate): (&Store, &Gate),
+    clock: &Clock,
+) -> Result<(Provision, Arc<dyn Edge>), ServerError> {
+    let edge = EdgeSettings {
+        http_port: settings.edge_http_port,
+        https_port: settings.edge_https_port,
+        image: settings.edge_image.clone(),
+        ..EdgeSettings::default()
+    };
+    let (provider, databases, edge): (Arc<dyn Provider>, Arc<dyn TenantDatabases>, Arc<dyn Edge>) =
+        match settings.provider {
+            ProviderKind::Fake => {
+                let world = World::open(&installation.directory().join("world.json"))?;
+                (
+                    Arc::new(FakeProvider::new(world.clone())),
+                    Arc::new(FakeDatabases::new(world.clone())),
+                    Arc::new(FakeEdge::new(world, edge)),
+                )
+            }
+            ProviderKind::Docker => {
+                let engine = Engine::new(EngineSettings {
+                    endpoint: settings.docker_host.clone(),
+                    instance: installation.instance(clock)?,
+                });
+                let databases = match &settings.tenant_database_url {
+                    Some(url) => DatabaseSettings::External {
+                        url: url.clone(),
+                        tenant_address: None,
+                    },
+                    None => DatabaseSettings::Managed {
+                        image: settings.postgres_image.clone(),
+                        directory: installation.directory().to_owned(),
+                    },
+                };
+                (
+                    Arc::new(DockerProvider::new(engine.clone(), settings.address_pool.parse()?)?),
+                    Arc::new(PostgresDatabases::new(databases, engine.clone(), clock.clone())?),
+                    Arc::new(CaddyEdge::new(engine, edge)?),
+                )
+            }
+        };
+    provider.ping().await?;
+    let (databases_up, edge_up) = tokio::join!(databases.ping(), edge.ping());
+    tracing::info!(databases = databases_up?, edge = edge_up?, "tenants have what they stand on");
+    let provision = Provision::new(provision::Parts {
+        store: store.clone(),
+        clock: clock.clone(),
+        vault: Vault::open(installation.directory(), clock.clone())?,
+        images: Arc::new(gate.clone()),
+        databases,
+        edge: edge.clone(),
+        provider,
+        settings: ProvisionSettings::default(),
+    });
+    Ok((provision, edge))
+}
+
+fn metrics_recorder() -> Result<PrometheusHandle, ServerError> {
+    let recorder = PrometheusBuilder::new()
+        .set_buckets(&[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0])?
+        .build_recorder();
+    let handle = recorder.handle();
+    // A second server in one process (tests) keeps the first one's counters.
+    let _ = metrics::set_global_recorder(recorder);
+    Ok(handle)
+}
+
+/// Sweeps out what has expired until the server stops.
+async fn sweep(app: App) {
+    loop {
+        tokio::select! {
+            () = app.stopping.cancelled() => return,
+            () = tokio::time::sleep(SWEEP_EVERY) => {}
+        }
+        if let Err(error) = sweep_once(&app.store, app.clock.now(), false).await {
+            tracing::warn!(error = http::error::chain(&error), "failed to sweep out what has expired");
+        }
+        if let Err(error) = app.gate.sweep().await {
+            tracing::warn!(error = http::error::chain(&error), "failed to sweep the registry");
+        }
+    }
+}
+
+/// `alone`: no other server has requests under way, so every claim without an answer is a dead one.
+async fn sweep_once(store: &Store, now: Time, alone: bool) -> Result<(), StoreError> {
+    let stale = if alone { now } else { now.plus_seconds(-http::idempotency::STALE_SECONDS) };
+    let mut tx = store.begin().await?;
+    store::idempotency_keys::delete_expired(&mut tx, now, stale).await?;
+    store::web_sessions::delete_expired(&mut tx, now).await?;
+    tx.commit().await
+}

@@ -1,6 +1,7 @@
 //! The schema: embedded migrations, applied in order under the engine's own lock, and what is known of them.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use sqlx::SqlSafeStr as _;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
@@ -52,6 +53,40 @@ fn migrator() -> Migrator {
 }
 
 impl Store {
+    /// Every migration that this binary knows, in order, and whether this database has it.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn migration_history(&self) -> Result<Vec<Applied>, StoreError> {
+        let mut tx = self.begin_read().await?;
+        // The table is sqlx's own; before the first migration there is none.
+        let exists = match &tx {
+            Tx::Sqlite(_) => "SELECT 1 AS one FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'",
+            Tx::Postgres(_) => {
+                "SELECT 1 AS one FROM pg_tables WHERE schemaname = current_schema() AND tablename = '_sqlx_migrations'"
+            }
+        };
+        let rows = if tx.fetch_optional(exists, vec![]).await?.is_some() {
+            let sql = "SELECT version, CAST(installed_on AS TEXT) AS applied_at FROM _sqlx_migrations WHERE success";
+            tx.fetch_all(sql, vec![]).await?
+        } else {
+            Vec::new()
+        };
+        let mut applied = BTreeMap::new();
+        for row in rows {
+            applied.insert(row.int("version")?, row.text("applied_at")?);
+        }
+        Ok(MIGRATIONS
+            .iter()
+            .map(|(version, name, _)| Applied {
+                version: *version,
+                name: (*name).to_owned(),
+                applied: applied.contains_key(version),
+                applied_at: applied.get(version).cloned(),
+            })
+            .collect())
+    }
+
     /// Applies every migration that this database lacks.
     ///
     /// # Errors
@@ -164,5 +199,20 @@ const fn newer(version: i64) -> StoreError {
     StoreError::NewerSchema {
         version,
         known: MIGRATIONS[MIGRATIONS.len() - 1].0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::server::store::Store;
+
+    #[tokio::test]
+    async fn the_history_tells_what_is_missing() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let store = Store::open_sqlite(&directory.path().join("test.db")).await.expect("opened");
+        assert!(store.migration_history().await.expect("read").iter().all(|one| !one.applied));
+        store.migrate_up().await.expect("migrated");
+        let history = store.migration_history().await.expect("read");
+        assert!(history.iter().all(|one| one.applied && one.applied_at.is_some()));
     }
 }

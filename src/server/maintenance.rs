@@ -1,0 +1,172 @@
+//! Work on an installation's own data without a running server: migrations, accounts, links, tokens.
+
+use std::sync::Arc;
+
+use crate::api::account::CreateToken;
+use crate::api::id::AccountId;
+use crate::api::secret::SecretText;
+use crate::server::auth::keys::Keys;
+use crate::server::auth::{Auth, AuthError, accounts as auth_accounts, api_tokens as auth_tokens};
+use crate::server::clock::Clock;
+use crate::server::installation::{Installation, InstallationError};
+use crate::server::store::migrate::Applied;
+use crate::server::store::settings;
+use crate::server::store::{Store, StoreError, accounts, tenants};
+
+/// Where the server last said that it is reached.
+pub const PUBLIC_URL: &str = "public-url";
+
+/// Why the work was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum MaintenanceError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Installation(#[from] InstallationError),
+    /// Accounts refused it.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// The database failed.
+    #[error("failed to read or write the database")]
+    Store(#[from] StoreError),
+    /// There is no such account.
+    #[error("there is no account `{0}`")]
+    NoAccount(String),
+    /// The account has no such tenant.
+    #[error("the account has no tenant `{0}`")]
+    NoTenant(String),
+    /// The database lacks migrations.
+    #[error("the database is {0} migrations behind this binary")]
+    Behind(usize),
+}
+
+impl MaintenanceError {
+    /// The next thing to do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoAccount(email) => Some(format!("make it: `systemprompt server account create {email}`")),
+            Self::Behind(_) => Some("run `systemprompt server migrate up`".to_owned()),
+            Self::Installation(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
+/// An installation that is open for work on its data.
+pub struct Maintenance {
+    store: Store,
+    auth: Auth,
+    clock: Clock,
+}
+
+impl Maintenance {
+    /// Opens the installation's database and keys.
+    ///
+    /// # Errors
+    /// The data directory cannot be used.
+    pub async fn open(
+        installation: &Installation,
+        database_url: Option<&SecretText>,
+        clock: Clock,
+    ) -> Result<Self, MaintenanceError> {
+        let store = installation.store(database_url).await?;
+        let keys = Keys::open(installation.directory(), &clock)?;
+        let auth = Auth::new(store.clone(), clock.clone(), Arc::new(keys));
+        Ok(Self { store, auth, clock })
+    }
+
+    /// Every migration that this binary knows, applied or not.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn history(&self) -> Result<Vec<Applied>, MaintenanceError> {
+        Ok(self.store.migration_history().await?)
+    }
+
+    /// Brings the database up to date; answers what was applied.
+    ///
+    /// # Errors
+    /// A migration fails.
+    pub async fn migrate_up(&self) -> Result<Vec<Applied>, MaintenanceError> {
+        let before = self.history().await?;
+        self.store.migrate_up().await?;
+        let after = self.history().await?;
+        Ok(after
+            .into_iter()
+            .filter(|one| before.iter().any(|was| was.version == one.version && !was.applied))
+            .collect())
+    }
+
+    /// Refuses work on a database that is not up to date.
+    async fn require_current(&self) -> Result<(), MaintenanceError> {
+        let missing = self.history().await?.iter().filter(|one| !one.applied).count();
+        if missing > 0 {
+            return Err(MaintenanceError::Behind(missing));
+        }
+        Ok(())
+    }
+
+    /// Makes an account.
+    ///
+    /// # Errors
+    /// The address is malformed or taken, or the password too short.
+    pub async fn create_account(
+        &self,
+        email: &str,
+        password: Option<SecretText>,
+        operator: bool,
+    ) -> Result<AccountId, MaintenanceError> {
+        self.require_current().await?;
+        Ok(self.auth.create_account(email, password, operator).await?.id)
+    }
+
+    /// Makes a one-time sign-in link; answers the path below the server's address, and that address if it is known.
+    ///
+    /// # Errors
+    /// There is no such account.
+    pub async fn create_link(&self, email: &str) -> Result<(SecretText, Option<String>), MaintenanceError> {
+        self.require_current().await?;
+        let token = match self.auth.create_link(email).await {
+            Err(AuthError::NotFound { .. }) => return Err(MaintenanceError::NoAccount(email.to_owned())),
+            other => other?,
+        };
+        let mut tx = self.store.begin_read().await?;
+        let url = settings::find(&mut tx, PUBLIC_URL).await?;
+        Ok((SecretText::new(sign_in_path(&token)), url))
+    }
+
+    /// Makes an API token for an account.
+    ///
+    /// # Errors
+    /// There is no such account or tenant, or the token would live too long.
+    pub async fn create_token(&self, email: &str, wanted: &CreateToken) -> Result<SecretText, MaintenanceError> {
+        self.require_current().await?;
+        auth_tokens::check(wanted)?;
+        let email = auth_accounts::normal_email(email)?;
+        let mut tx = self.store.begin().await?;
+        let account = accounts::find_by_email(&mut tx, &email)
+            .await?
+            .ok_or(MaintenanceError::NoAccount(email))?;
+        if let Some(id) = &wanted.tenant_id {
+            tenants::find(&mut tx, id)
+                .await?
+                .filter(|tenant| tenant.owner_id == account.id)
+                .ok_or_else(|| MaintenanceError::NoTenant(id.to_string()))?;
+        }
+        let made = self.auth.create_api_token(&mut tx, &account.id, wanted).await?;
+        tx.commit().await?;
+        tracing::debug!(token = %made.row.id, at = %self.clock.now(), "made an API token");
+        Ok(made.token)
+    }
+
+    /// Closes the database.
+    pub async fn close(self) {
+        self.store.close().await;
+    }
+}
+
+/// Where a one-time link leads, below the server's address.
+#[must_use]
+pub fn sign_in_path(token: &SecretText) -> String {
+    format!("/sign-in/{}", token.expose())
+}
