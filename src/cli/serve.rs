@@ -1,13 +1,60 @@
 //! `systemprompt serve`.
 
+use serde_json::json;
+
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
+use crate::server::config::ServeFlags;
+use crate::server::{Ready, ServerError};
 
 /// Flags of `systemprompt serve`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(flatten)]
+    flags: ServeFlags,
+}
 
-/// Runs the management API.
-pub async fn run(_context: &Context, _args: Args) -> Result<(), CliError> {
-    Err(CliError::failed("`systemprompt serve` is not built yet"))
+/// Runs the management API until it is told to stop.
+pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
+    let clock = context.clock().clone();
+    crate::server::serve(args.flags, clock, |ready| tell(context, &ready))
+        .await
+        .map_err(failed)
+}
+
+fn tell(context: &Context, ready: &Ready) {
+    let first = ready.first.as_ref();
+    let link = first.and_then(|first| first.link.as_ref());
+    let document = json!({
+        "listening": ready.url,
+        "tenants": ready.tenant_url,
+        "account": first.map(|first| &first.email),
+        "sign_in_link": link.map(|link| link.expose()),
+    });
+    let text = || {
+        let mut text = format!(
+            "listening on {}\ntenants answer on {}",
+            ready.url, ready.tenant_url
+        );
+        if let Some(first) = first {
+            text.push_str(&format!("\nmade the operator account {}", first.email));
+        }
+        if let Some(link) = link {
+            text.push_str(&format!("\nsign in once, within 24 hours: {}", link.expose()));
+        }
+        text
+    };
+    // Whoever started the server may have closed its output: it serves all the same.
+    let _ = context.ui().entry(&document, text);
+}
+
+/// The server's refusal in the command line's form.
+fn failed(error: ServerError) -> CliError {
+    let message = error.to_string();
+    let hint = error.hint();
+    let error = CliError::failed(message).because(error);
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
 }

@@ -57,8 +57,12 @@ impl InstallationError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Directory { .. } => Some("name a folder that you may write with `--data-dir DIR`".to_owned()),
-            Self::Held { .. } => Some("stop that server, or name another folder with `--data-dir DIR`".to_owned()),
+            Self::Directory { .. } => {
+                Some("name a folder that you may write with `--data-dir DIR`".to_owned())
+            }
+            Self::Held { .. } => {
+                Some("stop that server, or name another folder with `--data-dir DIR`".to_owned())
+            }
             Self::Instance { path } => Some(format!(
                 "put back what `{}` held: the names of all containers begin with it",
                 path.display()

@@ -93,7 +93,11 @@ impl Maintenance {
         let after = self.history().await?;
         Ok(after
             .into_iter()
-            .filter(|one| before.iter().any(|was| was.version == one.version && !was.applied))
+            .filter(|one| {
+                before
+                    .iter()
+                    .any(|was| was.version == one.version && !was.applied)
+            })
             .collect())
     }
 
@@ -139,7 +143,11 @@ impl Maintenance {
     ///
     /// # Errors
     /// There is no such account or tenant, or the token would live too long.
-    pub async fn create_token(&self, email: &str, wanted: &CreateToken) -> Result<SecretText, MaintenanceError> {
+    pub async fn create_token(
+        &self,
+        email: &str,
+        wanted: &CreateToken,
+    ) -> Result<SecretText, MaintenanceError> {
         self.require_current().await?;
         auth_tokens::check(wanted)?;
         let email = auth_accounts::normal_email(email)?;

@@ -7,6 +7,7 @@ pub mod config;
 pub mod containers;
 pub mod databases;
 pub mod edge;
+pub mod error;
 pub mod http;
 pub mod installation;
 pub mod maintenance;
@@ -34,117 +35,33 @@ use crate::server::auth::Auth;
 use crate::server::auth::keys::Keys;
 use crate::server::billing::Billing;
 use crate::server::clock::Clock;
-use crate::server::config::{ConfigError, DataFlags, DataSettings, Environment, LogFormat, ProviderKind};
-use crate::server::config::{ServeFlags, Settings};
+use crate::server::config::{
+    DataFlags, DataSettings, Environment, LogFormat, ProviderKind, ServeFlags, Settings,
+};
 use crate::server::containers::{Engine, EngineSettings};
 use crate::server::databases::fake::FakeDatabases;
 use crate::server::databases::postgres::PostgresDatabases;
-use crate::server::databases::{DatabaseError, DatabaseSettings, TenantDatabases};
+use crate::server::databases::{DatabaseSettings, TenantDatabases};
 use crate::server::edge::caddy::CaddyEdge;
 use crate::server::edge::fake::FakeEdge;
-use crate::server::edge::{Edge, EdgeError, EdgeSettings};
+use crate::server::edge::{Edge, EdgeSettings};
+pub use crate::server::error::ServerError;
 use crate::server::http::{App, Limits};
-use crate::server::installation::{Installation, InstallationError};
+use crate::server::installation::Installation;
 pub use crate::server::maintenance::{Maintenance, MaintenanceError};
+use crate::server::providers::Provider;
 use crate::server::providers::docker::DockerProvider;
 use crate::server::providers::fake::FakeProvider;
-use crate::server::providers::{Provider, ProviderError};
 use crate::server::provision::{Provision, ProvisionSettings};
 use crate::server::registry::{Gate, GateError, GateSettings};
 use crate::server::store::{Store, StoreError, settings};
-use crate::server::vault::{Vault, VaultError};
-use crate::server::world::{World, WorldError};
+use crate::server::vault::Vault;
+use crate::server::world::World;
 
 /// For how long open connections may take once the server stops; the engine has its own 8 seconds beside it.
 const DRAIN_WITHIN: Duration = Duration::from_secs(8);
 /// How often what has expired is swept out.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
-
-/// Why the server cannot start, or ended.
-#[derive(Debug, thiserror::Error)]
-pub enum ServerError {
-    /// A setting.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The address pool.
-    #[error("failed to read `--address-pool`")]
-    Pool(#[from] providers::docker::InvalidPool),
-    /// The data directory.
-    #[error(transparent)]
-    Installation(#[from] InstallationError),
-    /// The database.
-    #[error("failed to bring the database up to date")]
-    Migrate(#[source] StoreError),
-    /// The database.
-    #[error("failed to read or write the database")]
-    Store(#[from] StoreError),
-    /// The database lacks migrations and may not be changed.
-    #[error(transparent)]
-    Behind(MaintenanceError),
-    /// The address is in use, or not ours.
-    #[error("failed to listen on `{address}`")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// Accounts and keys.
-    #[error("failed to prepare accounts")]
-    Auth(#[from] auth::AuthError),
-    /// Keys of secrets.
-    #[error("failed to open the vault")]
-    Vault(#[from] VaultError),
-    /// Images.
-    #[error(transparent)]
-    Gate(#[from] GateError),
-    /// Plans.
-    #[error(transparent)]
-    Plans(#[from] billing::plans::CatalogueError),
-    /// What runs tenants.
-    #[error("failed to reach what runs tenants")]
-    Provider(#[from] ProviderError),
-    /// Tenants' databases.
-    #[error("failed to start the databases of tenants")]
-    Databases(#[from] DatabaseError),
-    /// The proxy in front of tenants.
-    #[error("failed to start the edge")]
-    Edge(#[from] EdgeError),
-    /// The fakes' world.
-    #[error("failed to open the pretended world")]
-    World(#[from] WorldError),
-    /// Counters.
-    #[error("failed to set up metrics")]
-    Metrics(#[from] metrics_exporter_prometheus::BuildError),
-    /// Signals, or the listener while it served.
-    #[error("failed to serve")]
-    Serve(#[source] std::io::Error),
-}
-
-impl ServerError {
-    /// The next thing to do.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Config(error) => error.hint().map(str::to_owned),
-            Self::Installation(error) => error.hint(),
-            Self::Behind(error) => error.hint(),
-            Self::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
-                Some("stop what listens there, or take another port: `--listen 127.0.0.1:8788`".to_owned())
-            }
-            Self::Listen { .. } => Some("name an address of this machine with `--listen ADDRESS:PORT`".to_owned()),
-            Self::Provider(ProviderError::Fatal { hint, .. })
-            | Self::Databases(DatabaseError::Fatal { hint, .. })
-            | Self::Edge(EdgeError::Fatal { hint, .. }) => hint.clone(),
-            Self::Provider(ProviderError::Retry { .. }) => Some(
-                "start the Docker Engine (`scripts/setup` installs one), or say where it is with `DOCKER_HOST`"
-                    .to_owned(),
-            ),
-            _ => None,
-        }
-    }
-}
 
 /// What is told once the server answers.
 #[derive(Debug)]
@@ -245,7 +162,10 @@ async fn run(listener: TcpListener, router: axum::Router, app: &App) -> Result<(
     stopping.cancel();
     app.tasks.close();
     let drain = async {
-        if tokio::time::timeout(DRAIN_WITHIN, app.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(DRAIN_WITHIN, app.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("some connections were still open and are cut");
         }
     };
@@ -284,7 +204,12 @@ async fn open_store(
     if settings.migrate {
         store.migrate_up().await.map_err(ServerError::Migrate)?;
     } else {
-        let missing = store.migration_history().await?.iter().filter(|one| !one.applied).count();
+        let missing = store
+            .migration_history()
+            .await?
+            .iter()
+            .filter(|one| !one.applied)
+            .count();
         if missing > 0 {
             return Err(ServerError::Behind(MaintenanceError::Behind(missing)));
         }
@@ -302,12 +227,17 @@ async fn first_account(
         return Ok(None);
     }
     let admin = &settings.admin;
-    let account = auth.create_account(&admin.email, admin.password.clone(), true).await?;
+    let account = auth
+        .create_account(&admin.email, admin.password.clone(), true)
+        .await?;
     let link = match &admin.password {
         Some(_) => None,
         None => {
             let token = auth.create_link(&account.email).await?;
-            Some(SecretText::new(format!("{public_url}{}", maintenance::sign_in_path(&token))))
+            Some(SecretText::new(format!(
+                "{public_url}{}",
+                maintenance::sign_in_path(&token)
+            )))
         }
     };
     Ok(Some(FirstAccount {
@@ -377,7 +307,10 @@ async fn provision(
                     },
                 };
                 (
-                    Arc::new(DockerProvider::new(engine.clone(), settings.address_pool.parse()?)?),
+                    Arc::new(DockerProvider::new(
+                        engine.clone(),
+                        settings.address_pool.parse()?,
+                    )?),
                     Arc::new(PostgresDatabases::new(databases, engine.clone(), clock.clone())?),
                     Arc::new(CaddyEdge::new(engine, edge)?),
                 )
@@ -385,7 +318,11 @@ async fn provision(
         };
     provider.ping().await?;
     let (databases_up, edge_up) = tokio::join!(databases.ping(), edge.ping());
-    tracing::info!(databases = databases_up?, edge = edge_up?, "tenants have what they stand on");
+    tracing::info!(
+        databases = databases_up?,
+        edge = edge_up?,
+        "tenants have what they stand on"
+    );
     let provision = Provision::new(provision::Parts {
         store: store.clone(),
         clock: clock.clone(),
@@ -401,7 +338,9 @@ async fn provision(
 
 fn metrics_recorder() -> Result<PrometheusHandle, ServerError> {
     let recorder = PrometheusBuilder::new()
-        .set_buckets(&[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0])?
+        .set_buckets(&[
+            0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+        ])?
         .build_recorder();
     let handle = recorder.handle();
     // A second server in one process (tests) keeps the first one's counters.
@@ -417,7 +356,10 @@ async fn sweep(app: App) {
             () = tokio::time::sleep(SWEEP_EVERY) => {}
         }
         if let Err(error) = sweep_once(&app.store, app.clock.now(), false).await {
-            tracing::warn!(error = http::error::chain(&error), "failed to sweep out what has expired");
+            tracing::warn!(
+                error = http::error::chain(&error),
+                "failed to sweep out what has expired"
+            );
         }
         if let Err(error) = app.gate.sweep().await {
             tracing::warn!(error = http::error::chain(&error), "failed to sweep the registry");
@@ -427,7 +369,11 @@ async fn sweep(app: App) {
 
 /// `alone`: no other server has requests under way, so every claim without an answer is a dead one.
 async fn sweep_once(store: &Store, now: Time, alone: bool) -> Result<(), StoreError> {
-    let stale = if alone { now } else { now.plus_seconds(-http::idempotency::STALE_SECONDS) };
+    let stale = if alone {
+        now
+    } else {
+        now.plus_seconds(-http::idempotency::STALE_SECONDS)
+    };
     let mut tx = store.begin().await?;
     store::idempotency_keys::delete_expired(&mut tx, now, stale).await?;
     store::web_sessions::delete_expired(&mut tx, now).await?;

@@ -61,7 +61,9 @@ impl Store {
         let mut tx = self.begin_read().await?;
         // The table is sqlx's own; before the first migration there is none.
         let exists = match &tx {
-            Tx::Sqlite(_) => "SELECT 1 AS one FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'",
+            Tx::Sqlite(_) => {
+                "SELECT 1 AS one FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'"
+            }
             Tx::Postgres(_) => {
                 "SELECT 1 AS one FROM pg_tables WHERE schemaname = current_schema() AND tablename = '_sqlx_migrations'"
             }
@@ -209,8 +211,17 @@ mod tests {
     #[tokio::test]
     async fn the_history_tells_what_is_missing() {
         let directory = tempfile::tempdir().expect("temporary directory");
-        let store = Store::open_sqlite(&directory.path().join("test.db")).await.expect("opened");
-        assert!(store.migration_history().await.expect("read").iter().all(|one| !one.applied));
+        let store = Store::open_sqlite(&directory.path().join("test.db"))
+            .await
+            .expect("opened");
+        assert!(
+            store
+                .migration_history()
+                .await
+                .expect("read")
+                .iter()
+                .all(|one| !one.applied)
+        );
         store.migrate_up().await.expect("migrated");
         let history = store.migration_history().await.expect("read");
         assert!(history.iter().all(|one| one.applied && one.applied_at.is_some()));

@@ -1,0 +1,103 @@
+//! Why the server cannot start, and what mends it.
+
+use std::net::SocketAddr;
+
+use crate::server::auth::AuthError;
+use crate::server::billing::plans::CatalogueError;
+use crate::server::config::ConfigError;
+use crate::server::databases::DatabaseError;
+use crate::server::edge::EdgeError;
+use crate::server::installation::InstallationError;
+use crate::server::maintenance::MaintenanceError;
+use crate::server::providers::ProviderError;
+use crate::server::providers::docker::InvalidPool;
+use crate::server::registry::GateError;
+use crate::server::store::StoreError;
+use crate::server::vault::VaultError;
+use crate::server::world::WorldError;
+
+/// Why the server cannot start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// A setting.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The address pool.
+    #[error("failed to read `--address-pool`")]
+    Pool(#[from] InvalidPool),
+    /// The data directory.
+    #[error(transparent)]
+    Installation(#[from] InstallationError),
+    /// The database.
+    #[error("failed to bring the database up to date")]
+    Migrate(#[source] StoreError),
+    /// The database.
+    #[error("failed to read or write the database")]
+    Store(#[from] StoreError),
+    /// The database lacks migrations and may not be changed.
+    #[error(transparent)]
+    Behind(MaintenanceError),
+    /// The address is in use, or not ours.
+    #[error("failed to listen on `{address}`")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Accounts and keys.
+    #[error("failed to prepare accounts")]
+    Auth(#[from] AuthError),
+    /// Keys of secrets.
+    #[error("failed to open the vault")]
+    Vault(#[from] VaultError),
+    /// Images.
+    #[error(transparent)]
+    Gate(#[from] GateError),
+    /// Plans.
+    #[error(transparent)]
+    Plans(#[from] CatalogueError),
+    /// What runs tenants.
+    #[error("failed to reach what runs tenants")]
+    Provider(#[from] ProviderError),
+    /// Tenants' databases.
+    #[error("failed to start the databases of tenants")]
+    Databases(#[from] DatabaseError),
+    /// The proxy in front of tenants.
+    #[error("failed to start the edge")]
+    Edge(#[from] EdgeError),
+    /// The fakes' world.
+    #[error("failed to open the pretended world")]
+    World(#[from] WorldError),
+    /// Counters.
+    #[error("failed to set up metrics")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// Signals, or the listener while it served.
+    #[error("failed to serve")]
+    Serve(#[source] std::io::Error),
+}
+
+impl ServerError {
+    /// The next thing to do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Config(error) => error.hint().map(str::to_owned),
+            Self::Installation(error) => error.hint(),
+            Self::Behind(error) => error.hint(),
+            Self::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
+                Some("stop what listens there, or take another port: `--listen 127.0.0.1:8788`".to_owned())
+            }
+            Self::Listen { .. } => Some("name an address of this machine with `--listen ADDRESS:PORT`".to_owned()),
+            Self::Provider(ProviderError::Fatal { hint, .. })
+            | Self::Databases(DatabaseError::Fatal { hint, .. })
+            | Self::Edge(EdgeError::Fatal { hint, .. }) => hint.clone(),
+            Self::Provider(ProviderError::Retry { .. }) => Some(
+                "start the Docker Engine (`scripts/setup` installs one), or say where it is with `DOCKER_HOST`"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+}
