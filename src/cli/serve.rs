@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::server::config::ServeFlags;
-use crate::server::{Ready, ServerError};
+use crate::server::{Ready, Server, ServerError};
 
 /// Flags of `systemprompt serve`.
 #[derive(Debug, clap::Args)]
@@ -17,7 +17,7 @@ pub struct Args {
 /// Runs the management API until it is told to stop.
 pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     let clock = context.clock().clone();
-    crate::server::serve(args.flags, clock, |ready| tell(context, &ready))
+    Server::run(args.flags, clock, |ready| tell(context, &ready))
         .await
         .map_err(failed)
 }

@@ -14,7 +14,7 @@ use crate::cli::context::{Context, DEFAULT_SERVER};
 use crate::cli::error::CliError;
 use crate::cli::ui::{Prompt, Table};
 use crate::server::config::DataFlags;
-use crate::server::{Maintenance, MaintenanceError};
+use crate::server::{Maintenance, MaintenanceError, Server};
 
 /// Flags of `systemprompt server`.
 #[derive(Debug, clap::Args)]
@@ -165,7 +165,7 @@ pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
 }
 
 async fn open(context: &Context, data: DataFlags) -> Result<Maintenance, CliError> {
-    crate::server::maintain(data, context.clock().clone())
+    Server::maintain(data, context.clock().clone())
         .await
         .map_err(|error| {
             let hint = error.hint();

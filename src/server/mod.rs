@@ -83,70 +83,75 @@ pub struct FirstAccount {
     pub link: Option<SecretText>,
 }
 
-/// Opens an installation for work on its data.
-///
-/// # Errors
-/// The data directory cannot be used.
-pub async fn maintain(flags: DataFlags, clock: Clock) -> Result<Maintenance, ServerError> {
-    let data = DataSettings::resolve(flags, &Environment::read())?;
-    let installation = Installation::open(&data.directory)?;
-    match Maintenance::open(&installation, data.database_url.as_ref(), clock).await {
-        Ok(maintenance) => Ok(maintenance),
-        Err(MaintenanceError::Installation(error)) => Err(error.into()),
-        Err(MaintenanceError::Auth(error)) => Err(error.into()),
-        Err(other) => Err(ServerError::Behind(other)),
+/// The server, seen from outside.
+pub struct Server;
+
+impl Server {
+    /// Opens an installation for work on its data.
+    ///
+    /// # Errors
+    /// The data directory cannot be used.
+    pub async fn maintain(flags: DataFlags, clock: Clock) -> Result<Maintenance, ServerError> {
+        let data = DataSettings::resolve(flags, &Environment::read())?;
+        let installation = Installation::open(&data.directory)?;
+        match Maintenance::open(&installation, data.database_url.as_ref(), clock).await {
+            Ok(maintenance) => Ok(maintenance),
+            Err(MaintenanceError::Installation(error)) => Err(error.into()),
+            Err(MaintenanceError::Auth(error)) => Err(error.into()),
+            Err(other) => Err(ServerError::Behind(other)),
+        }
+    }
+
+    /// Runs the server until it is told to stop (SIGTERM, SIGINT). `tell` is called once it answers.
+    ///
+    /// # Errors
+    /// It cannot start.
+    pub async fn run(flags: ServeFlags, clock: Clock, tell: impl FnOnce(Ready)) -> Result<(), ServerError> {
+        let settings = Settings::resolve(flags, &Environment::read())?;
+        log_to_stderr(&settings);
+        let installation = Installation::open(&settings.data.directory)?;
+        let _held = installation.hold()?;
+        let listener = listen(settings.listen).await?;
+        let address = listener.local_addr().map_err(ServerError::Serve)?;
+        let public_url = settings.public_url_at(address);
+        let store = open_store(&installation, &settings, &clock).await?;
+        let keys = Arc::new(Keys::open(installation.directory(), &clock)?);
+        let auth = Auth::new(store.clone(), clock.clone(), keys.clone());
+        let first = first_account(&auth, &settings, &public_url).await?;
+        remember_url(&store, &public_url).await?;
+        let gate = open_gate(&installation, &settings, &public_url, (&keys, &clock)).await?;
+        let (provision, edge) = provision(&installation, &settings, (&store, &gate), &clock).await?;
+        let app = App::new(http::Parts {
+            limits: Limits::new(&clock),
+            billing: Billing::new(clock.clone(), provision.clone(), keys.derive("pay-page"))?,
+            metrics: metrics_recorder()?,
+            clock,
+            store: store.clone(),
+            auth,
+            gate: gate.clone(),
+            provision: provision.clone(),
+            public_url: public_url.clone(),
+            stopping: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        provision.start().await?;
+        app.tasks.spawn(sweep(app.clone()));
+        let router = http::router(&app).merge(web::router(&app)).merge(gate.router());
+        let router = http::observed(router, &app);
+        tell(Ready {
+            url: public_url,
+            tenant_url: edge.url("NAME"),
+            first,
+        });
+        let served = answer(listener, router, &app).await;
+        store.close().await;
+        tracing::info!("stopped");
+        served
     }
 }
 
-/// Runs the server until it is told to stop (SIGTERM, SIGINT). `tell` is called once it answers.
-///
-/// # Errors
-/// It cannot start.
-pub async fn serve(flags: ServeFlags, clock: Clock, tell: impl FnOnce(Ready)) -> Result<(), ServerError> {
-    let settings = Settings::resolve(flags, &Environment::read())?;
-    log_to_stderr(&settings);
-    let installation = Installation::open(&settings.data.directory)?;
-    let _held = installation.hold()?;
-    let listener = listen(settings.listen).await?;
-    let address = listener.local_addr().map_err(ServerError::Serve)?;
-    let public_url = settings.public_url_at(address);
-    let store = open_store(&installation, &settings, &clock).await?;
-    let keys = Arc::new(Keys::open(installation.directory(), &clock)?);
-    let auth = Auth::new(store.clone(), clock.clone(), keys.clone());
-    let first = first_account(&auth, &settings, &public_url).await?;
-    remember_url(&store, &public_url).await?;
-    let gate = open_gate(&installation, &settings, &public_url, (&keys, &clock)).await?;
-    let (provision, edge) = provision(&installation, &settings, (&store, &gate), &clock).await?;
-    let app = App::new(http::Parts {
-        limits: Limits::new(&clock),
-        billing: Billing::new(clock.clone(), provision.clone(), keys.derive("pay-page"))?,
-        metrics: metrics_recorder()?,
-        clock,
-        store: store.clone(),
-        auth,
-        gate: gate.clone(),
-        provision: provision.clone(),
-        public_url: public_url.clone(),
-        stopping: CancellationToken::new(),
-        tasks: TaskTracker::new(),
-    });
-    provision.start().await?;
-    app.tasks.spawn(sweep(app.clone()));
-    let router = http::router(&app).merge(web::router(&app)).merge(gate.router());
-    let router = http::observed(router, &app);
-    tell(Ready {
-        url: public_url,
-        tenant_url: edge.url("NAME"),
-        first,
-    });
-    let served = run(listener, router, &app).await;
-    store.close().await;
-    tracing::info!("stopped");
-    served
-}
-
 /// Serves until a signal comes, then ends everything within ten seconds.
-async fn run(listener: TcpListener, router: axum::Router, app: &App) -> Result<(), ServerError> {
+async fn answer(listener: TcpListener, router: axum::Router, app: &App) -> Result<(), ServerError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(ServerError::Serve)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServerError::Serve)?;
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
