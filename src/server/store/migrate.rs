@@ -36,6 +36,19 @@ pub struct AppliedMigration {
     pub took_ms: u64,
 }
 
+/// One migration and whether a database has it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Applied {
+    /// Its number.
+    pub version: i64,
+    /// Its name.
+    pub name: String,
+    /// Whether this database has it.
+    pub applied: bool,
+    /// When it was applied, as the engine wrote it.
+    pub applied_at: Option<String>,
+}
+
 fn migrator() -> Migrator {
     let migrations = MIGRATIONS
         .iter()
