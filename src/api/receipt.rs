@@ -30,7 +30,8 @@ pub struct ReceiptLine {
     pub kind: String,
     /// What the provider called it.
     pub external_id: String,
-    /// Always `absent`: a receipt is only written when nothing is left.
+    /// `absent`; or `expires`: a certificate in the edge's cache, of no use any more. A receipt is only written when
+    /// nothing else is left.
     pub found: String,
     /// Who was asked: `provider`, `databases`, `registry`, `store`, `edge`.
     pub checked_with: String,

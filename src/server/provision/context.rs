@@ -17,7 +17,7 @@ use crate::server::providers::{Provider, ProviderError, PullCredential, TenantSp
 use crate::server::provision::secrets::SecretError;
 use crate::server::registry::{Gate, GateAccess, GateError};
 use crate::server::store::events::NewEvent;
-use crate::server::store::operation_steps::{StepRow, StepStatus};
+use crate::server::store::operation_steps::StepRow;
 use crate::server::store::operations::OperationRow;
 use crate::server::store::tenants::TenantRow;
 use crate::server::store::{Store, StoreError};
@@ -237,12 +237,10 @@ impl Case {
         })
     }
 
-    /// One field of what a step of this operation answered; `None` when it was not done.
+    /// One field of what a step of this operation answered, even if it was taken back since; `None` when it was not
+    /// done.
     pub(super) fn output<T: DeserializeOwned>(&self, step: &str, field: &str) -> Option<T> {
         let row = self.steps.iter().find(|row| row.name == step)?;
-        if row.status == StepStatus::Waiting || row.status == StepStatus::Undone {
-            return None;
-        }
         serde_json::from_value(row.output.get(field)?.clone()).ok()
     }
 

@@ -139,7 +139,8 @@ impl Provision {
 
 /// The operation, with its tenant's row held against every other decision.
 async fn locked(tx: &mut Tx, operation: &OperationId) -> Result<Case, StoreError> {
-    let tenant = operations::get(tx, operation).await?.tenant_id;
+    // In the order in which workers take them: operation, then tenant.
+    let tenant = operations::get_locked(tx, operation).await?.tenant_id;
     tenants::get_locked(tx, &tenant).await?;
     record::load_in(tx, operation).await
 }

@@ -11,8 +11,8 @@ use crate::server::provision::effects::{Change, Effects};
 use crate::server::provision::rollout::stop_all_but;
 use crate::server::provision::saga::{Ending, Saga, StepDefinition, step};
 use crate::server::store::events::NewEvent;
-use crate::server::store::resources;
 use crate::server::store::secret_versions::{self, SecretScope};
+use crate::server::store::{resources, tenant_keys};
 
 /// The saga.
 pub(super) struct DeleteTenant;
@@ -25,8 +25,8 @@ const STEPS: &[StepDefinition] = &[
     step("remove-volume"),
     step("remove-app"),
     step("remove-images"),
-    step("verify-absent"),
     step("destroy-secrets"),
+    step("verify-absent"),
 ];
 
 #[async_trait]
@@ -72,8 +72,8 @@ impl Saga for DeleteTenant {
                 parts.images.remove_tenant(&cx.case.tenant.id).await?;
                 Ok(Effects::none().gone_kinds(&["image"]))
             }
-            "verify-absent" => verify_absent(cx).await,
-            _ => Ok(Effects::none().change(Change::ForgetSecrets)),
+            "destroy-secrets" => destroy_secrets(cx).await,
+            _ => verify_absent(cx).await,
         }
     }
 
@@ -97,6 +97,22 @@ impl Saga for DeleteTenant {
     }
 }
 
+/// Destroys values, grants and the data key, so that no copy of the database can be read either. The names stay in
+/// the step's output, for the receipt.
+async fn destroy_secrets(cx: &StepContext<'_>) -> Result<Effects, StepError> {
+    let tenant = &cx.case.tenant.id;
+    let mut tx = cx.parts.store.begin_read().await?;
+    let mut names = Vec::new();
+    for (scope, word) in [(SecretScope::User, "user"), (SecretScope::Platform, "platform")] {
+        for row in secret_versions::list_latest(&mut tx, tenant, scope).await? {
+            names.push(format!("{word}/{}", row.key));
+        }
+    }
+    Ok(Effects::none()
+        .output(serde_json::json!({ "secrets": names }))
+        .change(Change::ForgetSecrets))
+}
+
 /// Looks for everything that the ledger ever knew, and writes the receipt only when nothing is left.
 async fn verify_absent(cx: &StepContext<'_>) -> Result<Effects, StepError> {
     let (parts, case) = (cx.parts, cx.case);
@@ -111,6 +127,11 @@ async fn verify_absent(cx: &StepContext<'_>) -> Result<Effects, StepError> {
     if tenant.database == DatabaseKind::Postgres && parts.databases.exists(&tenant.id).await? {
         left.push("its database or a role of it".to_owned());
     }
+    let mut tx = parts.store.begin_read().await?;
+    if tenant_keys::find(&mut tx, &tenant.id).await?.is_some() {
+        left.push("its data key".to_owned());
+    }
+    drop(tx);
     if !left.is_empty() {
         return Err(StepError::Fatal(Box::new(Failure {
             code: "resources-left".to_owned(),
@@ -141,33 +162,30 @@ async fn lines(cx: &StepContext<'_>) -> Result<Vec<ReceiptLine>, StepError> {
         .await?
         .into_iter()
         .map(|line| {
-            let checked_with = match line.kind.as_str() {
-                "database" | "database-role" => "databases",
-                "route" | "certificate" => "edge",
-                _ => "provider",
+            let (found, checked_with) = match line.kind.as_str() {
+                "database" | "database-role" => ("absent", "databases"),
+                // In the edge's own cache, of no use without the route.
+                "certificate" => ("expires", "edge"),
+                _ => ("absent", "provider"),
             };
-            absent(&line.kind, &line.external_id, checked_with)
+            receipt_line((&line.kind, &line.external_id), found, checked_with)
         })
         .collect();
-    lines.push(absent(
-        "image",
-        &crate::api::registry::tenant_tag(tenant),
-        "registry",
-    ));
-    for (scope, word) in [(SecretScope::User, "user"), (SecretScope::Platform, "platform")] {
-        for row in secret_versions::list_latest(&mut tx, tenant, scope).await? {
-            lines.push(absent("secret", &format!("{word}/{}", row.key), "store"));
-        }
+    let image = crate::api::registry::tenant_tag(tenant);
+    lines.push(receipt_line(("image", &image), "absent", "registry"));
+    let secrets: Vec<String> = cx.case.output("destroy-secrets", "secrets").unwrap_or_default();
+    for name in &secrets {
+        lines.push(receipt_line(("secret", name), "absent", "store"));
     }
-    lines.push(absent("data-key", tenant.as_str(), "store"));
+    lines.push(receipt_line(("data-key", tenant.as_str()), "absent", "store"));
     Ok(lines)
 }
 
-fn absent(kind: &str, external_id: &str, checked_with: &str) -> ReceiptLine {
+fn receipt_line((kind, external_id): (&str, &str), found: &str, checked_with: &str) -> ReceiptLine {
     ReceiptLine {
         kind: kind.to_owned(),
         external_id: external_id.to_owned(),
-        found: "absent".to_owned(),
+        found: found.to_owned(),
         checked_with: checked_with.to_owned(),
     }
 }

@@ -8,8 +8,7 @@ use crate::api::tenant::{DatabaseKind, EnvironmentEntry};
 use crate::server::provision::Provision;
 use crate::server::provision::context::Parts;
 use crate::server::provision::secrets::{
-    JWT_SECRET, SecretError, database_slot, find_tenant_key, opened, password_key, platform_value,
-    require_tenant_key,
+    JWT_SECRET, SecretError, database_slot, opened, password_key, platform_value, require_tenant_key,
 };
 use crate::server::store::secret_versions::SecretScope;
 use crate::server::store::tenants::{LoginSlot, TenantRow};
@@ -141,7 +140,9 @@ impl Provision {
         tenant: &TenantRow,
     ) -> Result<Vec<EnvironmentEntry>, SecretError> {
         let parts = &self.0.parts;
-        if find_tenant_key(tx, &tenant.id).await?.is_none() {
+        // Before its creation has got that far, and after its deletion, there is nothing to show.
+        let made = secret_versions::find_latest(tx, &tenant.id, SecretScope::Platform, JWT_SECRET).await?;
+        if made.is_none() {
             return Ok(Vec::new());
         }
         let release = match tenant.current_release {

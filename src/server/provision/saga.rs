@@ -319,7 +319,7 @@ mod tests {
         restart: start create-release pull start-machine wait-ready switch-traffic drain-old
         apply-secrets: start create-release pull start-machine wait-ready switch-traffic drain-old
         change-memory: start create-release pull start-machine wait-ready switch-traffic drain-old
-        delete-tenant: start stop-machines detach-edge drop-database remove-volume remove-app remove-images verify-absent destroy-secrets
+        delete-tenant: start stop-machines detach-edge drop-database remove-volume remove-app remove-images destroy-secrets verify-absent
         suspend: stop-machines refuse-connections
         activate: allow-connections pull start-machine wait-ready switch-traffic
         rotate-credentials: start generate-password create-login create-release pull start-machine wait-ready switch-traffic drain-old lock-old-login drop-old-login store-secrets

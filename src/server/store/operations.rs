@@ -123,6 +123,21 @@ pub async fn get(tx: &mut Tx, id: &OperationId) -> Result<OperationRow, StoreErr
     find(tx, id).await?.ok_or_else(|| missing(id))
 }
 
+/// The operation, held against every other writer until the commit.
+///
+/// # Errors
+/// [`StoreError::Missing`]: there is none.
+pub async fn get_locked(tx: &mut Tx, id: &OperationId) -> Result<OperationRow, StoreError> {
+    tx.fetch_optional(
+        "UPDATE operations SET updated_at = updated_at WHERE id = $1 RETURNING *",
+        vec![id.as_str().into()],
+    )
+    .await?
+    .map(|row| read(&row))
+    .transpose()?
+    .ok_or_else(|| missing(id))
+}
+
 /// The operation that holds the tenant now.
 ///
 /// # Errors

@@ -1,7 +1,9 @@
 //! The four proofs that every saga must pass: fail at each step, run each step twice, undo twice, die between steps.
 
 mod create_tenant;
+mod decisions;
 mod delete_tenant;
 mod deploy;
+mod others;
 mod proofs;
 mod rig;

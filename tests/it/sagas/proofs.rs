@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt as _;
 use systemprompt::api::id::OperationId;
@@ -23,7 +23,7 @@ pub(crate) struct Proof {
     pub(crate) clean: fn(&Rig, &Seen),
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -154,9 +154,9 @@ fn dies_at(at: Checkpoint) -> (Hold, Arc<Notify>) {
 
 /// Prepares an installation once for all proofs of a saga: every work is done to its end.
 pub(crate) fn prepared(works: &[Work]) -> Rig {
-    static MADE: Mutex<Vec<(usize, Rig)>> = Mutex::new(Vec::new());
-    let mut made = MADE.lock().expect("lock");
-    if let Some((_, rig)) = made.iter().find(|(count, _)| *count == works.len()) {
+    static MADE: Mutex<Vec<(Vec<Work>, Rig)>> = Mutex::new(Vec::new());
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, rig)) = made.iter().find(|(done, _)| done == works) {
         return rig.copy();
     }
     let rig = block_on(Rig::fresh());
@@ -167,7 +167,7 @@ pub(crate) fn prepared(works: &[Work]) -> Rig {
         assert_eq!(row.status, OperationStatus::Succeeded, "{:?}", row.error);
     }
     let copy = rig.copy();
-    made.push((works.len(), rig));
+    made.push((works.to_vec(), rig));
     copy
 }
 

@@ -1,6 +1,5 @@
 //! An installation in a folder: a store, a vault and a fake world in files, so that it can be copied and started again.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,15 +16,19 @@ use systemprompt::server::edge::fake::FakeEdge;
 use systemprompt::server::providers::PullCredential;
 use systemprompt::server::providers::fake::FakeProvider;
 use systemprompt::server::provision::{
-    DeployParams, EnqueueError, Hold, Images, NewOperation, Parts, Provision, ProvisionSettings, Work,
+    DecideError, DeployParams, EnqueueError, Hold, Images, NewOperation, Parts, Provision, ProvisionSettings,
+    Work,
 };
 use systemprompt::server::registry::GateError;
 use systemprompt::server::store::accounts::{self, AccountRow};
 use systemprompt::server::store::operation_steps::StepRow;
 use systemprompt::server::store::operations::OperationRow;
 use systemprompt::server::store::releases::ReleaseRow;
+use systemprompt::server::store::secret_versions::SecretScope;
 use systemprompt::server::store::tenants::{self, NewTenant, TenantRow};
-use systemprompt::server::store::{Store, events, operation_steps, operations, releases, resources};
+use systemprompt::server::store::{
+    Store, events, operation_steps, operations, releases, resources, secret_versions,
+};
 use systemprompt::server::vault::Vault;
 use systemprompt::server::world::{Fault, World};
 use tempfile::TempDir;
@@ -79,6 +82,13 @@ pub(crate) struct Rig {
     pub(crate) world: World,
     pub(crate) clock: Clock,
     pub(crate) tenant: TenantId,
+}
+
+/// What somebody decides about an operation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Decision {
+    Retry,
+    Abandon,
 }
 
 /// What is in the store and in the world about the tenant.
@@ -157,10 +167,6 @@ impl Rig {
         }
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
     pub(crate) async fn open_store(&self) -> Store {
         let path = self.folder.path().join("systemprompt.db");
         Store::open_sqlite(&path).await.expect("store")
@@ -229,6 +235,62 @@ impl Rig {
         tx.commit().await.expect("committed");
         store.close().await;
         id
+    }
+
+    /// Calls `decide` on a server whose workers do not run.
+    pub(crate) async fn decide(
+        &self,
+        decision: Decision,
+        id: &OperationId,
+    ) -> Result<OperationStatus, DecideError> {
+        let parts = self.parts().await;
+        let store = parts.store.clone();
+        let provision = Provision::new(parts);
+        let answer = match decision {
+            Decision::Retry => provision.retry(id).await,
+            Decision::Abandon => provision.abandon(id).await,
+        };
+        store.close().await;
+        answer
+    }
+
+    /// Sets a secret of the tenant, for its next release.
+    pub(crate) async fn set_secret(&self, key: &str, value: &str) {
+        let parts = self.parts().await;
+        let store = parts.store.clone();
+        let provision = Provision::new(parts);
+        let mut tx = store.begin().await.expect("begun");
+        let tenant = tenants::get(&mut tx, &self.tenant).await.expect("tenant");
+        let (key, value) = (key.parse().expect("key"), SecretText::new(value));
+        let secret = provision
+            .set_secret(&mut tx, &tenant, (&key, &value), "ada")
+            .await;
+        assert!(secret.expect("set").staged);
+        tx.commit().await.expect("committed");
+        store.close().await;
+    }
+
+    /// How many versions a platform secret has.
+    pub(crate) async fn secret_versions(&self, key: &str) -> usize {
+        let store = self.open_store().await;
+        let mut tx = store.begin_read().await.expect("begun");
+        let scope = SecretScope::Platform;
+        let rows = secret_versions::list_versions(&mut tx, &self.tenant, scope, key).await;
+        drop(tx);
+        store.close().await;
+        rows.expect("versions").len()
+    }
+
+    /// The names of the tenant's events.
+    pub(crate) async fn events(&self) -> Vec<String> {
+        let store = self.open_store().await;
+        let mut tx = store.begin_read().await.expect("begun");
+        let events = events::list_after(&mut tx, &self.tenant, 0, 1000)
+            .await
+            .expect("events");
+        drop(tx);
+        store.close().await;
+        events.into_iter().map(|event| event.event).collect()
     }
 
     pub(crate) async fn operation(&self, id: &OperationId) -> (OperationRow, Vec<StepRow>) {
