@@ -32,6 +32,8 @@ pub struct BuildInputs<'a> {
     pub target: Option<&'a str>,
     /// `--platform`.
     pub platform: Option<&'a str>,
+    /// How the image is released: health path, release command. A change of these needs a deploy too.
+    pub release: &'a [&'a str],
 }
 
 /// The fingerprint of a context, and how it was come by.
@@ -65,6 +67,11 @@ pub fn take(context: &Context, inputs: BuildInputs<'_>, cache: &Path) -> Result<
     for value in [Some(context.dockerfile_name()), inputs.target, inputs.platform] {
         field(&mut hash, value.unwrap_or_default().as_bytes());
     }
+    field(&mut hash, &(inputs.release.len() as u64).to_le_bytes());
+    inputs
+        .release
+        .iter()
+        .for_each(|value| field(&mut hash, value.as_bytes()));
     field(&mut hash, &(inputs.args.len() as u64).to_le_bytes());
     for (name, value) in inputs.args {
         field(&mut hash, name.as_bytes());
@@ -262,6 +269,7 @@ mod tests {
             args,
             target,
             platform: None,
+            release: &["/readyz"],
         };
         take(
             &context,

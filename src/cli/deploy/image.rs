@@ -1,0 +1,144 @@
+//! Brings the image to the tenant's registry: built, found or named; checked; pushed.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::api::id::TenantId;
+use crate::api::registry::RegistryToken;
+use crate::cli::context::Context;
+use crate::cli::deploy::Args;
+use crate::cli::deploy::project::{Project, Scanned, at};
+use crate::cli::error::{CliError, Kind};
+use crate::image::binary;
+use crate::image::build::{self, BuildRequest};
+use crate::image::engine::Engine;
+use crate::image::error::ImageError;
+use crate::image::push::{self, PushRequest};
+use crate::image::{progress::Progress, pull};
+
+/// Carries the fingerprint, so that an image that is there already is known.
+const FINGERPRINT_LABEL: &str = "io.systemprompt.fingerprint";
+/// A credential that ends sooner is not begun with.
+const SPARE_SECONDS: i64 = 60;
+/// A refusal after so long is the credential's end, not a matter of rights.
+const LONG_PUSH: Duration = Duration::from_secs(60);
+const CREDENTIALS: usize = 4;
+
+/// What the tenant's registry holds now.
+pub(super) struct Brought {
+    /// The reference to deploy.
+    pub(super) image: String,
+    pub(super) digest: String,
+}
+
+/// Builds if there is something to build, then pushes.
+pub(super) async fn bring(
+    context: &Context,
+    args: &Args,
+    (id, project): (&TenantId, &Project),
+    scanned: Option<Scanned>,
+) -> Result<Brought, CliError> {
+    // Asked for first: who may not deploy need not wait for a build to hear it.
+    let token = context.client()?.registry_token(id).await?;
+    let environment = context.engine_environment(args.docker_host.clone(), args.docker_context.clone());
+    let engine = Engine::connect(&environment).await?;
+    let reference = token.image();
+    match (scanned, &args.image) {
+        (Some(scanned), _) => {
+            project.confirm(context, &scanned).await?;
+            build_image(context, &engine, (args, project), (scanned, &reference))
+                .await
+                .map_err(|error| at(Kind::BuildFailed, error))?;
+        }
+        (None, Some(image)) => {
+            if !pull::exists(&engine, image).await? {
+                return Err(CliError::new(Kind::NotFound, format!("the engine has no image `{image}`"))
+                    .hint(format!("get it with `docker pull {image}`, or see those that are there with `docker image ls`")));
+            }
+            build::tag(&engine, image, &reference).await?;
+        }
+        (None, None) if !pull::exists(&engine, &reference).await? => {
+            return Err(CliError::new(
+                Kind::NotFound,
+                "no image was built for this tenant on this engine yet",
+            )
+            .hint("leave `--skip-build` out, or name an image with `--image REFERENCE`"));
+        }
+        (None, None) => {}
+    }
+    let digest = push_image(context, &engine, id, token).await?;
+    Ok(Brought {
+        image: reference,
+        digest,
+    })
+}
+
+async fn build_image(
+    context: &Context,
+    engine: &Engine,
+    (args, project): (&Args, &Project),
+    (scanned, reference): (Scanned, &str),
+) -> Result<(), CliError> {
+    let Scanned { files, fingerprint } = scanned;
+    let label = (FINGERPRINT_LABEL, fingerprint.as_str());
+    let found = if args.no_cache {
+        None
+    } else {
+        build::find(engine, reference, label).await?
+    };
+    let built = match found {
+        Some(found) => {
+            context.ui().status("the image is built from these files already");
+            found
+        }
+        None => {
+            let request = BuildRequest {
+                context: files.clone(),
+                reference: reference.to_owned(),
+                args: project.build_args().clone(),
+                target: project.config.target.clone(),
+                platform: project.config.platform.clone(),
+                no_cache: args.no_cache,
+                labels: [(FINGERPRINT_LABEL.to_owned(), fingerprint.clone())].into(),
+            };
+            let progress: Arc<dyn Progress> = context.ui().progress();
+            build::build(engine, request, progress).await?
+        }
+    };
+    let target = project.config.target.as_deref();
+    Ok(binary::check(engine, &files, project.build_args(), target, &built).await?)
+}
+
+/// Pushes, with a new credential when the old one ends in the middle of a long push.
+async fn push_image(
+    context: &Context,
+    engine: &Engine,
+    id: &TenantId,
+    token: RegistryToken,
+) -> Result<String, CliError> {
+    let progress = context.ui().progress();
+    let mut token = token;
+    let mut left = CREDENTIALS;
+    loop {
+        if token.expires_at.seconds_since(context.clock().now()) < SPARE_SECONDS {
+            token = context.client()?.registry_token(id).await?;
+        }
+        let request = PushRequest {
+            registry: token.registry.clone(),
+            repository: token.repository.clone(),
+            tag: token.tag.clone(),
+            username: token.username.clone(),
+            password: token.token.clone(),
+            ca_file: context.ca_file(),
+        };
+        let started = Instant::now();
+        left -= 1;
+        match push::push(engine, &request, progress.as_ref()).await {
+            Ok(pushed) => return Ok(pushed.digest),
+            Err(ImageError::PushRefused { .. }) if started.elapsed() > LONG_PUSH && left > 0 => {
+                token = context.client()?.registry_token(id).await?;
+            }
+            Err(error) => return Err(at(Kind::PushFailed, error.into())),
+        }
+    }
+}
