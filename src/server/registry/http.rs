@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::map_response;
@@ -135,11 +136,13 @@ async fn base(
 
 async fn below(
     State(gate): State<Arc<Inner>>,
-    Path(rest): Path<String>,
+    rest: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, RegistryError> {
     let (parts, body) = request.into_parts();
-    let Some((name, target)) = Target::parse(&rest) else {
+    // What cannot be decoded names nothing, and that is only told to who may know it.
+    let rest = rest.map(|Path(rest)| rest).unwrap_or_default();
+    let Some((name, target)) = Target::parse(&rest).filter(|(_, target)| *target != Target::Base) else {
         authenticate(&gate, &parts.headers, &Challenge::none()).await?;
         return Err(RegistryError::name_unknown());
     };

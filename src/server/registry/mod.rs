@@ -23,6 +23,7 @@ mod token;
 mod token_endpoint;
 mod uploads;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ use crate::server::registry::store::ObjectStore;
 use crate::server::registry::token::{LONGEST_SECONDS, Tokens};
 
 /// With what the gate is opened.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct GateSettings {
     /// Host and port, as an image reference begins.
     pub registry_host: String,
@@ -47,6 +48,16 @@ pub struct GateSettings {
     pub directory: PathBuf,
     /// What the keys of all tokens are derived from.
     pub signing_key: [u8; 32],
+}
+
+impl fmt::Debug for GateSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GateSettings")
+            .field("registry_host", &self.registry_host)
+            .field("realm", &self.realm)
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a credential may do inside its tenant's namespace.

@@ -52,6 +52,7 @@ async fn everything_is_refused_without_a_token_and_says_where_to_get_one() {
     let cases = [
         (Method::GET, "/v2/".to_owned(), ""),
         (Method::GET, "/v2/_catalog".to_owned(), ""),
+        (Method::GET, "/v2/%ff/tags/list".to_owned(), ""),
         (Method::GET, format!("blobs/{digest}"), pull),
         (Method::HEAD, format!("blobs/{digest}"), pull),
         (Method::DELETE, format!("blobs/{digest}"), delete),
@@ -396,6 +397,17 @@ async fn only_one_repository_exists() {
             "{method} {path}"
         );
     }
+}
+
+#[test]
+fn the_signing_key_is_not_shown() {
+    let settings = GateSettings {
+        registry_host: String::new(),
+        realm: String::new(),
+        directory: "/".into(),
+        signing_key: [171; 32],
+    };
+    assert!(!format!("{settings:?}").contains("171"));
 }
 
 #[tokio::test]

@@ -36,9 +36,14 @@ async fn an_upload_goes_on_after_the_client_was_cut_off() {
     wire.write_all(head.as_bytes()).await.expect("it is sent");
     wire.write_all(&content[..600_000]).await.expect("it is sent");
     wire.flush().await.expect("it is sent");
-    while length_of(&client, &location).await < 262_144 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let arrived = async {
+        while length_of(&client, &location).await < 262_144 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), arrived)
+        .await
+        .expect("what was sent is kept at once");
     drop(wire);
     // What came is written when the connection ends; a new part waits for that.
     let mut done = length_of(&client, &location).await;
