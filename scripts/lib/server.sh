@@ -84,7 +84,7 @@ sign_in() {
   if sp whoami >/dev/null 2>&1; then return; fi
   say 'signing in with an API token of the operator account'
   # Through a pipe: neither an argument nor a file holds the token.
-  sp server token create --name demo --scopes read,deploy,secrets,admin --expires-days 90 --quiet |
+  sp server token create --account operator@localhost --scope read,deploy,secrets,admin --expires-in 90d --name demo |
     sp login --with-token --store file || stop_with 'signing in failed' "see $log_dir/server.log"
 }
 
