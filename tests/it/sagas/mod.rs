@@ -6,4 +6,4 @@ mod delete_tenant;
 mod deploy;
 mod others;
 mod proofs;
-mod rig;
+pub(crate) mod rig;

@@ -1,0 +1,52 @@
+//! The store on both of its engines: every case runs on SQLite and, where there is one, on PostgreSQL.
+
+mod cases;
+mod operations;
+mod postgres;
+
+use systemprompt::server::store::Store;
+
+use crate::store::postgres::Cluster;
+
+/// A case: a name, and what it does with a fresh, migrated store.
+type Case = (&'static str, fn(Store) -> futures::future::BoxFuture<'static, ()>);
+
+fn all() -> Vec<Case> {
+    let mut all = cases::ALL.to_vec();
+    all.extend_from_slice(operations::ALL);
+    all
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_sqlite() {
+    for (name, case) in all() {
+        eprintln!("case: {name}");
+        let folder = tempfile::tempdir().expect("folder");
+        let store = Store::open_sqlite(&folder.path().join("store.db"))
+            .await
+            .expect("opened");
+        store.migrate_up().await.expect("migrated");
+        case(store.clone()).await;
+        store.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres() {
+    let cluster = match Cluster::find_or_start().await {
+        Ok(cluster) => cluster,
+        Err(reason) => {
+            eprintln!("skipped: {reason}");
+            return;
+        }
+    };
+    for (name, case) in all() {
+        eprintln!("case: {name}");
+        let store = Store::open_postgres(&cluster.new_database().await)
+            .await
+            .expect("opened");
+        store.migrate_up().await.expect("migrated");
+        case(store.clone()).await;
+        store.close().await;
+    }
+}

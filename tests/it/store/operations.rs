@@ -1,0 +1,217 @@
+//! The queue: one open operation a tenant, claims that do not collide, fences that hold.
+
+use std::collections::BTreeSet;
+
+use futures::FutureExt as _;
+use systemprompt::api::id::{OperationId, TenantId};
+use systemprompt::api::operation::OperationStatus;
+use systemprompt::server::clock::Clock;
+use systemprompt::server::store::operations::{self, OperationRow, Transition};
+use systemprompt::server::store::{Store, StoreError, operation_leases, operation_steps};
+
+use crate::store::Case;
+use crate::store::cases::{NOW, tenant};
+
+pub(crate) const ALL: &[Case] = &[
+    ("one open operation a tenant", |store| {
+        one_at_a_time(store).boxed()
+    }),
+    ("claims do not collide", |store| claims(store).boxed()),
+    ("a fence holds", |store| fences(store).boxed()),
+    ("leases end and are renewed", |store| leases(store).boxed()),
+    ("operations follow their states", |store| states(store).boxed()),
+    ("the queue is told", |store| queue(store).boxed()),
+];
+
+async fn queued(store: &Store, clock: &Clock, tenant: &TenantId) -> Result<OperationId, StoreError> {
+    let id = OperationId::new(clock.uuid());
+    let mut tx = store.begin().await.expect("begun");
+    let what = ("deploy", &serde_json::json!({ "a": 1 }));
+    operations::insert(&mut tx, (&id, tenant), what, "ada", NOW).await?;
+    operation_steps::insert_all(&mut tx, &id, &["start", "pull"], NOW).await?;
+    tx.commit().await?;
+    Ok(id)
+}
+
+async fn claim(store: &Store, seconds: i64) -> Option<OperationRow> {
+    let mut tx = store.begin().await.expect("begun");
+    let now = NOW.plus_seconds(seconds);
+    let claimed = operation_leases::claim(&mut tx, "worker", 20, now)
+        .await
+        .expect("claimed");
+    tx.commit().await.expect("committed");
+    claimed
+}
+
+async fn move_to(store: &Store, id: &OperationId, to: OperationStatus) -> Result<(), StoreError> {
+    let mut tx = store.begin().await.expect("begun");
+    operations::transition(&mut tx, id, &Transition::to(to), NOW).await?;
+    tx.commit().await
+}
+
+async fn one_at_a_time(store: Store) {
+    let clock = Clock::manual(NOW);
+    let row = tenant(&store, &clock, "one").await;
+    let first = queued(&store, &clock, &row.id).await.expect("queued");
+    let second = queued(&store, &clock, &row.id).await;
+    assert!(matches!(second, Err(StoreError::Duplicate(_))));
+    move_to(&store, &first, OperationStatus::Abandoned)
+        .await
+        .expect("ended");
+    let third = queued(&store, &clock, &row.id).await.expect("queued");
+    let mut tx = store.begin_read().await.expect("begun");
+    let open = operations::find_unfinished(&mut tx, &row.id).await.expect("read");
+    assert_eq!(open.expect("open").id, third);
+    let listed = operations::list_by_tenant(&mut tx, &row.id, None, 10)
+        .await
+        .expect("listed");
+    assert_eq!(
+        listed.iter().map(|row| &row.id).collect::<Vec<_>>(),
+        [&third, &first]
+    );
+    let before = operations::list_by_tenant(&mut tx, &row.id, Some(&third), 10)
+        .await
+        .expect("listed");
+    assert_eq!(before.len(), 1);
+    assert_eq!(before[0].params["a"], 1);
+}
+
+async fn claims(store: Store) {
+    let clock = Clock::manual(NOW);
+    let mut wanted = BTreeSet::new();
+    for number in 0..10 {
+        let row = tenant(&store, &clock, &format!("tenant-{number}")).await;
+        wanted.insert(queued(&store, &clock, &row.id).await.expect("queued"));
+    }
+    let worker = async || {
+        let mut mine = Vec::new();
+        let mut misses = 0;
+        // A claim that lost its row to another worker answers nothing, and is made again.
+        while misses < 20 {
+            match claim(&store, 0).await {
+                Some(row) => mine.push(row.id),
+                None => misses += 1,
+            }
+        }
+        mine
+    };
+    let all = futures::future::join_all([worker(), worker(), worker(), worker()])
+        .await
+        .concat();
+    assert_eq!(all.len(), 10, "nobody claims what another one holds");
+    assert_eq!(all.into_iter().collect::<BTreeSet<_>>(), wanted);
+}
+
+async fn fences(store: Store) {
+    let clock = Clock::manual(NOW);
+    let row = tenant(&store, &clock, "one").await;
+    let id = queued(&store, &clock, &row.id).await.expect("queued");
+    let old = claim(&store, 0).await.expect("claimed");
+    assert_eq!(old.status, OperationStatus::Running);
+    assert!(claim(&store, 19).await.is_none(), "it is held");
+    let new = claim(&store, 21).await.expect("claimed after the lease");
+    assert_eq!((old.fence, new.fence), (1, 2));
+    let mut tx = store.begin().await.expect("begun");
+    let late = operation_leases::check_fence(&mut tx, (&id, old.fence), NOW).await;
+    assert!(matches!(late, Err(StoreError::Fenced { .. })));
+    let late = operation_leases::renew_lease(&mut tx, (&id, old.fence), NOW).await;
+    assert!(matches!(late, Err(StoreError::Fenced { .. })));
+    operation_leases::check_fence(&mut tx, (&id, new.fence), NOW)
+        .await
+        .expect("held");
+    tx.commit().await.expect("committed");
+    move_to(&store, &id, OperationStatus::Abandoned)
+        .await
+        .expect("abandoned");
+    let mut tx = store.begin().await.expect("begun");
+    let late = operation_leases::check_fence(&mut tx, (&id, new.fence), NOW).await;
+    assert!(
+        matches!(late, Err(StoreError::Fenced { .. })),
+        "abandoning fences the worker out"
+    );
+}
+
+async fn leases(store: Store) {
+    let clock = Clock::manual(NOW);
+    let row = tenant(&store, &clock, "one").await;
+    let id = queued(&store, &clock, &row.id).await.expect("queued");
+    let held = claim(&store, 0).await.expect("claimed");
+    let mut tx = store.begin().await.expect("begun");
+    let key = (&id, held.fence);
+    operation_leases::renew_lease(&mut tx, key, NOW.plus_seconds(40))
+        .await
+        .expect("renewed");
+    tx.commit().await.expect("committed");
+    assert!(claim(&store, 30).await.is_none(), "the lease was renewed");
+    let mut tx = store.begin().await.expect("begun");
+    let later = NOW.plus_seconds(100);
+    operation_leases::release(&mut tx, key, later, NOW)
+        .await
+        .expect("released");
+    assert_eq!(
+        operation_leases::next_run_at(&mut tx).await.expect("read"),
+        Some(later)
+    );
+    tx.commit().await.expect("committed");
+    assert!(claim(&store, 99).await.is_none(), "not before its time");
+    let mut tx = store.begin().await.expect("begun");
+    operation_leases::hasten(&mut tx, &id, NOW)
+        .await
+        .expect("hastened");
+    tx.commit().await.expect("committed");
+    assert!(claim(&store, 0).await.is_some());
+    let mut tx = store.begin().await.expect("begun");
+    assert_eq!(operation_leases::release_all(&mut tx).await.expect("released"), 1);
+    tx.commit().await.expect("committed");
+    assert!(
+        claim(&store, 0).await.is_some(),
+        "the next start takes it at once"
+    );
+}
+
+async fn states(store: Store) {
+    use OperationStatus::{Abandoned, Failed, Queued, Stuck, Succeeded, Undoing, Undone};
+    let clock = Clock::manual(NOW);
+    let row = tenant(&store, &clock, "one").await;
+    let id = queued(&store, &clock, &row.id).await.expect("queued");
+    for to in [Succeeded, Failed, Undoing, Undone, Stuck] {
+        let refused = move_to(&store, &id, to).await;
+        assert!(
+            matches!(refused, Err(StoreError::IllegalTransition { .. })),
+            "queued to {to:?}"
+        );
+    }
+    claim(&store, 0).await.expect("claimed");
+    for to in [Undoing, Stuck, Undoing, Failed, Queued] {
+        move_to(&store, &id, to).await.expect("moved");
+    }
+    claim(&store, 0).await.expect("claimed again");
+    move_to(&store, &id, Succeeded).await.expect("moved");
+    for to in [Queued, Failed, Undoing, Stuck, Abandoned] {
+        assert!(move_to(&store, &id, to).await.is_err(), "succeeded to {to:?}");
+    }
+    let mut tx = store.begin_read().await.expect("begun");
+    assert_eq!(
+        operations::get(&mut tx, &id).await.expect("read").finished_at,
+        Some(NOW)
+    );
+}
+
+async fn queue(store: Store) {
+    let clock = Clock::manual(NOW);
+    for name in ["one", "two", "three"] {
+        let row = tenant(&store, &clock, name).await;
+        queued(&store, &clock, &row.id).await.expect("queued");
+    }
+    claim(&store, 0).await.expect("claimed");
+    let stuck = claim(&store, 0).await.expect("claimed");
+    move_to(&store, &stuck.id, OperationStatus::Stuck)
+        .await
+        .expect("moved");
+    let mut tx = store.begin_read().await.expect("begun");
+    let health = operations::queue_health(&mut tx, NOW.plus_seconds(7))
+        .await
+        .expect("read");
+    assert_eq!((health.queued, health.running, health.stuck), (1, 1, 1));
+    assert_eq!(health.oldest_waiting_seconds, 7);
+}

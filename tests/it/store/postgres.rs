@@ -1,0 +1,151 @@
+//! A PostgreSQL server for tests: the one that `TEST_POSTGRES_URL` names, or one of our own in a temporary folder.
+
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use tempfile::TempDir;
+
+/// `nobody` on Debian and most others: PostgreSQL refuses to run as root.
+const NOBODY: u32 = 65534;
+
+/// A running server.
+pub(crate) struct Cluster {
+    /// With `{database}` where the database's name goes.
+    template: String,
+    own: Option<(PathBuf, TempDir)>,
+}
+
+impl Cluster {
+    /// The server of the environment, or a temporary one. `Err` says why there is none.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the test environment is no setting of the program"
+    )]
+    pub(crate) async fn find_or_start() -> Result<Self, String> {
+        match std::env::var("TEST_POSTGRES_URL") {
+            Ok(url) => Self::given(&url),
+            Err(_) => Self::start(),
+        }
+    }
+
+    fn given(url: &str) -> Result<Self, String> {
+        let mut url = url::Url::parse(url).map_err(|error| format!("TEST_POSTGRES_URL: {error}"))?;
+        url.set_path("/{database}");
+        Ok(Self {
+            template: url.as_str().replace("%7B", "{").replace("%7D", "}"),
+            own: None,
+        })
+    }
+
+    fn start() -> Result<Self, String> {
+        let programs = programs().ok_or("TEST_POSTGRES_URL is not set and PostgreSQL is not installed")?;
+        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let data = folder.path().join("data");
+        std::fs::create_dir(&data).map_err(|error| error.to_string())?;
+        if is_root() {
+            for path in [folder.path(), &data] {
+                chown(path, Some(NOBODY), Some(NOBODY)).map_err(|error| error.to_string())?;
+            }
+        }
+        let text = |path: &Path| path.display().to_string();
+        run(
+            &programs,
+            "initdb",
+            &[
+                "-D",
+                &text(&data),
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "-N",
+            ],
+        )?;
+        let options = format!(
+            "-F -c listen_addresses='' -c unix_socket_directories={}",
+            text(folder.path())
+        );
+        let log = text(&folder.path().join("log"));
+        run(
+            &programs,
+            "pg_ctl",
+            &["start", "-w", "-D", &text(&data), "-l", &log, "-o", &options],
+        )?;
+        let host = text(folder.path()).replace('/', "%2F");
+        Ok(Self {
+            template: format!("postgresql://postgres@{host}/{{database}}"),
+            own: Some((programs, folder)),
+        })
+    }
+
+    /// Makes a database and answers its URL.
+    pub(crate) async fn new_database(&self) -> String {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("store_{}_{number}", std::process::id());
+        let mut admin = PgConnection::connect(&self.url("postgres"))
+            .await
+            .expect("connected");
+        let drop = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+        admin.execute(AssertSqlSafe(drop)).await.expect("dropped");
+        let create = format!("CREATE DATABASE {name} TEMPLATE template0");
+        admin.execute(AssertSqlSafe(create)).await.expect("created");
+        self.url(&name)
+    }
+
+    fn url(&self, database: &str) -> String {
+        self.template.replace("{database}", database)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some((programs, folder)) = &self.own {
+            let data = folder.path().join("data").display().to_string();
+            let stopped = run(programs, "pg_ctl", &["stop", "-D", &data, "-m", "immediate"]);
+            if let Err(error) = stopped {
+                eprintln!("{error}");
+            }
+        }
+    }
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|it| it.uid() == 0)
+}
+
+/// The folder with `initdb`: Debian keeps one a version, outside of the path.
+fn programs() -> Option<PathBuf> {
+    let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path().join("bin")))
+        .filter(|path| path.join("initdb").exists())
+        .collect();
+    versions.sort();
+    versions.pop()
+}
+
+fn run(programs: &Path, program: &str, arguments: &[&str]) -> Result<(), String> {
+    let mut command = Command::new(programs.join(program));
+    // Not `output`: the server that `pg_ctl` leaves behind would keep a pipe open.
+    command
+        .args(arguments)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    if is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("`{program}` ended with {status}")),
+        Err(error) => Err(format!("`{program}` cannot be run: {error}")),
+    }
+}
