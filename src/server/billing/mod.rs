@@ -176,7 +176,7 @@ impl Billing {
             plan: plan.name.clone(),
             region: request.region.clone(),
             provider: self.provision.provider_name().to_owned(),
-            memory_mb: request.memory_mb.unwrap_or(smallest(plan)),
+            memory_mb: self.memory_of(plan, request),
             database: request.database,
         };
         let tenant = match tenants::insert(tx, &new, self.clock.now()).await {
@@ -211,6 +211,12 @@ impl Billing {
         token: &str,
     ) -> Result<Option<CheckoutRow>, StoreError> {
         checkouts::find_by_pay_token(tx, &hash(token)).await
+    }
+
+    /// The memory that a purchase is for.
+    #[must_use]
+    pub fn memory_of(&self, plan: &Plan, request: &CheckoutRequest) -> u32 {
+        request.memory_mb.unwrap_or(smallest(plan))
     }
 
     /// How a purchase stands now.

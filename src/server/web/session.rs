@@ -1,0 +1,167 @@
+//! Who looks at a page: the cookie, what every form must carry, and where a form may come from.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum_extra::extract::CookieJar;
+use axum_extra::extract::cookie::{Cookie, SameSite};
+use subtle::ConstantTimeEq as _;
+
+use crate::server::auth::accounts::{Browser, WebSignIn};
+use crate::server::http::App;
+use crate::server::web::page::PageError;
+
+/// A browser that is signed in; every other one is sent to the sign-in page and comes back.
+pub struct SignedIn(pub Browser);
+
+impl FromRequestParts<App> for SignedIn {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Response> {
+        match find_browser(app, &parts.headers).await {
+            Ok(Some(browser)) => Ok(Self(browser)),
+            Ok(None) => Err(Redirect::to(&sign_in_for(&parts.method, &parts.uri)).into_response()),
+            Err(error) => Err(error.into_response()),
+        }
+    }
+}
+
+/// The browser behind a request, if it is signed in.
+///
+/// # Errors
+/// The store fails.
+pub async fn find_browser(app: &App, headers: &HeaderMap) -> Result<Option<Browser>, PageError> {
+    match CookieJar::from_headers(headers).get(&cookie_name(app)) {
+        Some(cookie) => Ok(app.auth.find_browser(cookie.value()).await?),
+        None => Ok(None),
+    }
+}
+
+fn sign_in_for(method: &Method, uri: &Uri) -> String {
+    // What was sent in a form is lost; its page is not.
+    let wanted = if *method == Method::GET {
+        uri.path_and_query().map_or("/", |wanted| wanted.as_str())
+    } else {
+        uri.path()
+    };
+    let next: String = url::form_urlencoded::byte_serialize(wanted.as_bytes()).collect();
+    format!("/sign-in?next={next}")
+}
+
+/// A place of this server to go to after signing in; `/` for anything that might be elsewhere.
+#[must_use]
+pub fn safe_next(next: Option<&str>) -> String {
+    let is_ours = |next: &&str| {
+        next.starts_with('/')
+            && !next.starts_with("//")
+            && !next.contains(|c: char| c == '\\' || c.is_control() || c.is_whitespace())
+    };
+    next.filter(is_ours).unwrap_or("/").to_owned()
+}
+
+/// The cookie of a browser that was just let in.
+#[must_use]
+pub fn signed_in_cookie(app: &App, signed_in: &WebSignIn) -> Cookie<'static> {
+    // It ends with the browser, or by the server's own reckoning.
+    cookie(app, signed_in.cookie.expose().to_owned())
+}
+
+/// The cookie that takes the place of the one before and ends at once.
+#[must_use]
+pub fn signed_out_cookie(app: &App) -> Cookie<'static> {
+    let mut cookie = cookie(app, String::new());
+    cookie.make_removal();
+    cookie
+}
+
+fn cookie(app: &App, value: String) -> Cookie<'static> {
+    let mut cookie = Cookie::new(cookie_name(app), value);
+    cookie.set_path("/");
+    cookie.set_http_only(true);
+    cookie.set_same_site(SameSite::Lax);
+    cookie.set_secure(app.public_url.starts_with("https:"));
+    cookie
+}
+
+/// Browsers keep one jar for all ports of a host: the port keeps two servers of one machine apart.
+fn cookie_name(app: &App) -> String {
+    let port = app.public_url.rsplit_once(':').map_or("", |(_, port)| port);
+    if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) {
+        return format!("sp_session_{port}");
+    }
+    "sp_session".to_owned()
+}
+
+/// Refuses a form that does not carry what its page was given.
+///
+/// # Errors
+/// It carries something else.
+pub fn check_csrf(browser: &Browser, shown: &str) -> Result<(), PageError> {
+    if browser.csrf_token.as_bytes().ct_eq(shown.as_bytes()).into() {
+        return Ok(());
+    }
+    Err(PageError::new(
+        StatusCode::FORBIDDEN,
+        "This form is too old",
+        "Go back, load the page again, and send the form once more.",
+    ))
+}
+
+/// Refuses a form that another site has sent. Browsers name the origin of every form.
+///
+/// # Errors
+/// The request names an origin that is not this server.
+pub fn check_origin(app: &App, headers: &HeaderMap) -> Result<(), PageError> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let foreign = match text(header::ORIGIN) {
+        None => false,
+        Some(origin) => {
+            let host = origin.split_once("://").map(|(_, host)| host);
+            origin != app.public_url && (host.is_none() || host != text(header::HOST))
+        }
+    };
+    if foreign {
+        return Err(PageError::new(
+            StatusCode::FORBIDDEN,
+            "This form came from another site",
+            "Open the page on this server and send the form there.",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{safe_next, sign_in_for};
+    use axum::http::{Method, Uri};
+
+    #[test]
+    fn nobody_is_sent_elsewhere() {
+        assert_eq!(
+            safe_next(Some("/device?user_code=WDJB-MJHT")),
+            "/device?user_code=WDJB-MJHT"
+        );
+        for bad in [
+            "//evil.example",
+            "https://evil.example",
+            "/\\evil.example",
+            "",
+            "/a b",
+            "/a\nb",
+        ] {
+            assert_eq!(safe_next(Some(bad)), "/", "{bad:?}");
+        }
+        assert_eq!(safe_next(None), "/");
+    }
+
+    #[test]
+    fn the_sign_in_page_leads_back() {
+        let uri = Uri::from_static("/device?user_code=WDJB-MJHT");
+        assert_eq!(
+            sign_in_for(&Method::GET, &uri),
+            "/sign-in?next=%2Fdevice%3Fuser_code%3DWDJB-MJHT"
+        );
+        assert_eq!(sign_in_for(&Method::POST, &uri), "/sign-in?next=%2Fdevice");
+    }
+}

@@ -1,0 +1,165 @@
+//! Signing in by password or one-time link, signing out, and the page that says so.
+
+use askama::Template;
+use axum::extract::{ConnectInfo, Form, Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum_extra::extract::CookieJar;
+use serde::Deserialize;
+use std::net::SocketAddr;
+
+use crate::api::secret::SecretText;
+use crate::server::auth::accounts::WebSignIn;
+use crate::server::http::App;
+use crate::server::web::page::{Page, PageError, Shown};
+use crate::server::web::session::{
+    SignedIn, check_csrf, check_origin, find_browser, safe_next, signed_in_cookie, signed_out_cookie,
+};
+
+#[derive(Template)]
+#[template(path = "pages/home.html")]
+struct Home {
+    email: String,
+    csrf: String,
+    operator: bool,
+    server: String,
+}
+
+#[derive(Template)]
+#[template(path = "pages/sign_in.html")]
+struct SignIn {
+    next: String,
+    email: String,
+    error: Option<&'static str>,
+}
+
+#[derive(Template)]
+#[template(path = "pages/link.html")]
+struct Link {
+    email: String,
+}
+
+/// Where to go afterwards.
+#[derive(Deserialize)]
+pub(super) struct Next {
+    next: Option<String>,
+}
+
+/// What the sign-in form sends.
+#[derive(Deserialize)]
+pub(super) struct Credentials {
+    email: String,
+    password: SecretText,
+    next: Option<String>,
+}
+
+/// What the sign-out form sends.
+#[derive(Deserialize)]
+pub(super) struct Csrf {
+    csrf: String,
+}
+
+/// The page of who is signed in.
+pub(super) async fn show_home(State(app): State<App>, SignedIn(browser): SignedIn) -> Response {
+    Page(Home {
+        email: browser.account.email,
+        csrf: browser.csrf_token,
+        operator: browser.account.operator,
+        server: app.public_url.clone(),
+    })
+    .into_response()
+}
+
+/// The sign-in page; whoever is signed in goes on at once.
+pub(super) async fn show_sign_in(
+    State(app): State<App>,
+    Query(query): Query<Next>,
+    headers: HeaderMap,
+) -> Shown {
+    let next = safe_next(query.next.as_deref());
+    if find_browser(&app, &headers).await?.is_some() {
+        return Ok(Redirect::to(&next).into_response());
+    }
+    Ok(Page(SignIn {
+        next,
+        email: String::new(),
+        error: None,
+    })
+    .into_response())
+}
+
+/// Takes e-mail address and password.
+pub(super) async fn sign_in(
+    State(app): State<App>,
+    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    Form(form): Form<Credentials>,
+) -> Shown {
+    check_origin(&app, &headers)?;
+    app.limits.password.check(&format!("address {}", address.ip()))?;
+    app.limits
+        .password
+        .check(&format!("account {}", form.email.trim().to_lowercase()))?;
+    let next = safe_next(form.next.as_deref());
+    match app.auth.sign_in_by_password(&form.email, form.password).await? {
+        Some(signed_in) => Ok(let_in(&app, &signed_in, &next)),
+        None => {
+            let page = Page(SignIn {
+                next,
+                email: form.email,
+                error: Some("The address and the password do not belong together."),
+            });
+            Ok((StatusCode::UNAUTHORIZED, page).into_response())
+        }
+    }
+}
+
+fn let_in(app: &App, signed_in: &WebSignIn, next: &str) -> Response {
+    let jar = CookieJar::new().add(signed_in_cookie(app, signed_in));
+    (jar, Redirect::to(next)).into_response()
+}
+
+/// The page of a one-time link. Looking at it uses nothing up: mail programs look at links too.
+pub(super) async fn show_link(State(app): State<App>, Path(token): Path<String>) -> Shown {
+    match app.auth.find_link(&token).await? {
+        Some(account) => Ok(Page(Link { email: account.email }).into_response()),
+        None => Err(used_up()),
+    }
+}
+
+/// Uses a one-time link up.
+pub(super) async fn use_link(
+    State(app): State<App>,
+    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    Path(token): Path<String>,
+    headers: HeaderMap,
+) -> Shown {
+    check_origin(&app, &headers)?;
+    app.limits.password.check(&format!("address {}", address.ip()))?;
+    match app.auth.sign_in_by_link(&token).await? {
+        Some(signed_in) => Ok(let_in(&app, &signed_in, "/")),
+        None => Err(used_up()),
+    }
+}
+
+fn used_up() -> PageError {
+    PageError::new(
+        StatusCode::NOT_FOUND,
+        "This link does not work any more",
+        "It was used, or it is older than a day. The operator makes another one with: systemprompt server link",
+    )
+}
+
+/// Signs the browser out.
+pub(super) async fn sign_out(
+    State(app): State<App>,
+    SignedIn(browser): SignedIn,
+    headers: HeaderMap,
+    Form(form): Form<Csrf>,
+) -> Shown {
+    check_origin(&app, &headers)?;
+    check_csrf(&browser, &form.csrf)?;
+    app.auth.sign_out(&browser).await?;
+    let jar = CookieJar::new().add(signed_out_cookie(&app));
+    Ok((jar, Redirect::to("/sign-in")).into_response())
+}
