@@ -39,6 +39,9 @@ pub struct GlobalArgs {
     /// The server to talk to [env: `SYSTEMPROMPT_API_URL`]
     #[arg(long, global = true, value_name = "URL")]
     pub server: Option<String>,
+    /// The profile whose tenant is meant [env: `SYSTEMPROMPT_PROFILE`]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub profile: Option<String>,
     /// Trust the certificate authorities in this PEM file too [env: `SYSTEMPROMPT_CA_FILE`]
     #[arg(long, global = true, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
@@ -214,10 +217,23 @@ impl Context {
         Ok(client)
     }
 
-    /// The tenant that the environment names.
-    #[must_use]
-    pub fn environment_tenant(&self) -> Option<&str> {
-        self.environment.variable("SYSTEMPROMPT_TENANT")
+    /// The tenant that the environment names: itself, or by the profile that the flag or the environment names.
+    pub fn named_tenant(&self) -> Result<Option<String>, CliError> {
+        let variable = |name| self.environment.variable(name).map(str::to_owned);
+        let by_flag = self.global.profile.clone();
+        if by_flag.is_none()
+            && let Some(tenant) = variable("SYSTEMPROMPT_TENANT")
+        {
+            return Ok(Some(tenant));
+        }
+        let Some(name) = by_flag.or_else(|| variable("SYSTEMPROMPT_PROFILE")) else {
+            return Ok(None);
+        };
+        let profile = self.workspace()?.read_profile(&name)?.ok_or_else(|| {
+            CliError::new(Kind::NotFound, format!("this project has no profile `{name}`"))
+                .hint("see the tenants of this project with `systemprompt tenant list`")
+        })?;
+        Ok(Some(profile.cloud.tenant_id))
     }
 
     /// The server to talk to: flag, then environment, then the last that was signed in to, then the default.
@@ -283,6 +299,14 @@ impl Context {
     /// From now on work goes on without us: Ctrl-C prints this command, which takes it up again.
     pub fn set_reattach(&self, command: Option<String>) {
         *self.reattach.lock().unwrap_or_else(PoisonError::into_inner) = command;
+    }
+
+    /// The same, unless there is such a command already; `true` when this one is it now.
+    pub fn offer_reattach(&self, command: String) -> bool {
+        let mut reattach = self.reattach.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_free = reattach.is_none();
+        reattach.get_or_insert(command);
+        is_free
     }
 
     /// What Ctrl-C ends a command with.

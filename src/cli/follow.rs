@@ -59,7 +59,8 @@ pub async fn watch(
     title: &str,
     timeout: Duration,
 ) -> Result<Operation, CliError> {
-    context.set_reattach(Some(reattach_command(operation)));
+    // Whoever called may know a better command.
+    let is_ours = context.offer_reattach(reattach_command(operation));
     let reporter = context.ui().progress();
     reporter.wait(WAIT, title);
     let id = operation.id.clone();
@@ -81,7 +82,9 @@ pub async fn watch(
         .await;
     reporter.wait_over(WAIT);
     let ended = ended?;
-    context.set_reattach(None);
+    if is_ours {
+        context.set_reattach(None);
+    }
     Ok(ended)
 }
 

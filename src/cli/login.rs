@@ -147,7 +147,10 @@ async fn read_token(context: &Context) -> Result<SecretText, CliError> {
     if context.ui().interactive() {
         return context
             .ui()
-            .ask_secret(Prompt::new("Token", "--with-token < FILE"))
+            .ask_secret(Prompt::new(
+                "Token",
+                "pipe it in: `systemprompt login --with-token < FILE`",
+            ))
             .await;
     }
     let mut text = String::new();

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::api::oauth::{CLIENT_ID, RevokeRequest};
+use crate::api::secret::SecretText;
 use crate::cli::context::{Context, server_name};
 use crate::cli::error::CliError;
 use crate::client::session::Credential;
@@ -22,26 +23,43 @@ pub async fn run(context: &Context, _args: Args) -> Result<(), CliError> {
             format!("you were not signed in to {server}"),
         );
     };
-    // The refresh token stands for the whole session.
-    let token = session.refresh_token.unwrap_or(session.access_token);
-    let request = RevokeRequest {
-        token,
-        client_id: CLIENT_ID.to_owned(),
+    let revoked = match session.refresh_token {
+        // The refresh token stands for the whole session.
+        Some(token) => revoke(context, token).await,
+        None => {
+            context
+                .ui()
+                .status("the API token is forgotten here; it stays valid until it ends or is deleted");
+            false
+        }
     };
-    let revoked = context.client_with(Credential::None)?.revoke(&request).await;
     store.forget(&server).await?;
-    if let Err(error) = &revoked {
-        context.ui().warning(format!(
-            "the session is forgotten here but was not ended on the server: {error}"
-        ));
-    }
     if context.environment().variable("SYSTEMPROMPT_TOKEN").is_some() {
         context
             .ui()
             .warning("`SYSTEMPROMPT_TOKEN` is still set: commands go on to use it");
     }
     context.ui().done(
-        &json!({ "server": server, "signed_out": true, "revoked": revoked.is_ok() }),
+        &json!({ "server": server, "signed_out": true, "revoked": revoked }),
         format!("signed out of {server}"),
     )
+}
+
+/// Ends the session on the server; one that cannot be reached does not keep anybody signed in here.
+async fn revoke(context: &Context, token: SecretText) -> bool {
+    let request = RevokeRequest {
+        token,
+        client_id: CLIENT_ID.to_owned(),
+    };
+    let revoked = match context.client_with(Credential::None) {
+        Ok(client) => client.revoke(&request).await.map_err(CliError::from),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = &revoked {
+        context.ui().warning(format!(
+            "the session is forgotten here but was not ended on the server: {}",
+            error.message()
+        ));
+    }
+    revoked.is_ok()
 }

@@ -151,7 +151,7 @@ fn without_cloud(mut arguments: Vec<OsString>) -> Vec<OsString> {
         if !argument.starts_with('-') {
             break;
         }
-        let has_value = ["--server", "--ca-file"].contains(&argument);
+        let has_value = ["--server", "--ca-file", "--profile"].contains(&argument);
         at += if has_value { 2 } else { 1 };
     }
     arguments

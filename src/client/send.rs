@@ -168,8 +168,8 @@ impl Client {
                 } => Some(*wanted),
                 _ => pause,
             })
-            .notify(|error: &ClientError, pause| {
-                if pause >= Duration::from_millis(500) {
+            .notify(|error: &ClientError, _| {
+                if began.elapsed() >= PATIENCE_FIRST {
                     (self.inner.notice)(&format!("{error}; trying again"));
                 }
             })

@@ -75,7 +75,7 @@ pub fn read_json<T: DeserializeOwned + Default>(path: &Path, mode: Mode) -> Resu
     serde_json::from_str(&text).map_err(|error| WorkspaceError::Syntax {
         path: path.to_owned(),
         line: error.line() as u64,
-        column: error.column() as u64,
+        column: error.column().max(1) as u64,
         what: match mode {
             // The parser quotes what it stumbles over, and that may be the secret.
             Mode::Private => "this is not the JSON that belongs here".to_owned(),

@@ -75,7 +75,10 @@ pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
 
 /// Asks for name and value of a secret: the menu's way in.
 pub(in crate::cli) async fn set_asked(context: &Context, tenant: &TenantId) -> Result<(), CliError> {
-    let prompt = Prompt::new("Name of the secret", "`systemprompt secrets set KEY`");
+    let prompt = Prompt::new(
+        "Name of the secret",
+        "name it, as in `systemprompt secrets set KEY`",
+    );
     let key: SecretKey = context.ui().ask_text(prompt, None).await?;
     set::run(context, set::Args::of(key, tenant)).await
 }
@@ -133,12 +136,13 @@ async fn applied(
             crate::cli::follow::concluded(ended)?
         });
     }
+    let it = if keys.len() == 1 { "it" } else { "them" };
     let when = match &operation {
         Some(operation) if args.wait.detach => {
-            format!("; a release with it is on its way ({})", operation.id)
+            format!("; a release with {it} is on its way ({})", operation.id)
         }
-        Some(_) => "; a new release has it".to_owned(),
-        None => "; the next deploy takes it along".to_owned(),
+        Some(_) => format!("; a new release has {it}"),
+        None => format!("; the next deploy takes {it} along"),
     };
     context.ui().done(
         &json!({ "keys": keys, "secret": change.secret, "operation": operation }),

@@ -70,11 +70,8 @@ async fn read_value(context: &Context, args: &Args) -> Result<SecretText, CliErr
         }
         None if context.ui().interactive() => {
             let question = format!("Value of {}", args.key);
-            let flag = format!(
-                "--from-file FILE`, or pipe it in: `systemprompt secrets set {} < FILE",
-                args.key
-            );
-            return context.ui().ask_secret(Prompt::new(&question, &flag)).await;
+            let flag = "--from-file FILE";
+            return context.ui().ask_secret(Prompt::new(&question, flag)).await;
         }
         _ => {
             let mut bytes = Vec::new();

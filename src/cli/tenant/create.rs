@@ -16,8 +16,11 @@ pub struct Args {
     #[arg(long = "type", value_enum)]
     kind: Option<Kind>,
     /// Its name: 3 to 40 of a-z, 0-9 and `-`
-    #[arg(long)]
-    pub(super) name: Option<TenantName>,
+    #[arg(value_name = "NAME", id = "name_position")]
+    name_position: Option<TenantName>,
+    /// The same, as a flag
+    #[arg(long = "name", value_name = "NAME", conflicts_with = "name_position")]
+    name: Option<TenantName>,
     /// The plan, by name or price id
     #[arg(long)]
     pub(super) plan: Option<String>,
@@ -93,7 +96,7 @@ async fn kind(context: &Context, args: &Args) -> Result<Kind, CliError> {
 
 /// The name: from the flag, else asked for; the project's folder is the proposal.
 pub(super) async fn name(context: &Context, args: &Args) -> Result<TenantName, CliError> {
-    if let Some(name) = &args.name {
+    if let Some(name) = args.name_position.as_ref().or(args.name.as_ref()) {
         return Ok(name.clone());
     }
     let folder = context.workspace()?.root().file_name().unwrap_or_default();

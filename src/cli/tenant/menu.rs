@@ -24,7 +24,7 @@ const ITEMS: [&str; 12] = [
 
 /// Asks for a verb, then for what it needs.
 pub(super) async fn run(context: &Context) -> Result<(), CliError> {
-    let prompt = Prompt::new("What to do?", "a verb, as in `systemprompt tenant create`");
+    let prompt = Prompt::new("What to do?", "name a verb, as in `systemprompt tenant list`");
     let place = context
         .ui()
         .ask_choice(prompt, ITEMS.map(str::to_owned).to_vec())

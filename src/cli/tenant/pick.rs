@@ -22,8 +22,12 @@ pub async fn pick(context: &Context, flag: Option<&str>) -> Result<Picked, CliEr
         Some(workspace) => workspace.read_tenants()?,
         None => Tenants::default(),
     };
-    if let Some(text) = flag.or_else(|| context.environment_tenant()) {
-        return by_text(context, &tenants, text).await;
+    let named = match flag {
+        Some(text) => Some(text.to_owned()),
+        None => context.named_tenant()?,
+    };
+    if let Some(text) = named {
+        return by_text(context, &tenants, &text).await;
     }
     if let Some(entry) = tenants.default_tenant() {
         return Ok(of_entry(entry));

@@ -179,6 +179,10 @@ impl Ui {
         let Err(error) = outcome else {
             return ExitCode::SUCCESS;
         };
+        if error.kind == Kind::Interrupted && io::stderr().is_terminal() {
+            // The terminal has written `^C` where the cursor was.
+            self.write_aside("");
+        }
         if error.kind != Kind::BrokenPipe {
             self.report(&error);
         }

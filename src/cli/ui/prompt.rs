@@ -17,7 +17,7 @@ use crate::cli::ui::Ui;
 pub struct Prompt<'a> {
     /// What is asked: "Name of the tenant".
     pub text: &'a str,
-    /// The flag that answers it: "--name NAME".
+    /// The flag that answers it: "--name NAME"; or, with backticks in it, the way out in words.
     pub flag: &'a str,
 }
 
@@ -26,6 +26,14 @@ impl<'a> Prompt<'a> {
     #[must_use]
     pub const fn new(text: &'a str, flag: &'a str) -> Self {
         Self { text, flag }
+    }
+
+    fn way_out(&self) -> String {
+        if self.flag.contains('`') {
+            self.flag.to_owned()
+        } else {
+            format!("give it with `{}`", self.flag)
+        }
     }
 }
 
@@ -49,9 +57,7 @@ impl Terminal {
         let before = self.before.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(before) = before {
             let _ = termios::tcsetattr(io::stdin(), SetArg::TCSANOW, &before);
-            let term = console::Term::stderr();
-            let _ = term.show_cursor();
-            let _ = term.write_line("");
+            let _ = console::Term::stderr().show_cursor();
         }
     }
 }
@@ -130,7 +136,7 @@ impl Ui {
                 prompt.text
             ))
             .code("answer-missing")
-            .hint(format!("give it with `{}`", prompt.flag)));
+            .hint(prompt.way_out()));
         }
         self.terminal.remember();
         let (send, receive) = tokio::sync::oneshot::channel();

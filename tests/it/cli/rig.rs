@@ -1,0 +1,360 @@
+//! The real program in a house of its own: a home, a project, and where wanted a real server with a fake provider.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rexpect::session::{Options, PtySession, spawn_with_options};
+use systemprompt::server::world::World;
+
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_systemprompt");
+/// Long enough for a busy machine; a test that waits this long has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a command said.
+pub(crate) struct Said {
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) code: Option<i32>,
+}
+
+impl Said {
+    /// Everything, as a snapshot holds it.
+    pub(crate) fn whole(&self) -> String {
+        let code = self
+            .code
+            .map_or_else(|| "signal".to_owned(), |code| code.to_string());
+        format!(
+            "exit: {code}\n----- stdout -----\n{}----- stderr -----\n{}",
+            self.stdout, self.stderr
+        )
+    }
+
+    #[track_caller]
+    pub(crate) fn ok(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}", self.whole());
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.whole()))
+    }
+}
+
+/// A home and a project.
+pub(crate) struct House {
+    folder: tempfile::TempDir,
+    variables: Vec<(String, String)>,
+}
+
+impl House {
+    /// A home, and a project that is built.
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let house = Self {
+            folder,
+            variables: Vec::new(),
+        };
+        for path in ["home", "my-project/.systemprompt"] {
+            std::fs::create_dir_all(house.folder.path().join(path)).expect("folders");
+        }
+        house.put(".systemprompt/Dockerfile", "FROM scratch\n");
+        house
+    }
+
+    pub(crate) fn project(&self) -> PathBuf {
+        self.folder.path().join("my-project")
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.project().join(name)
+    }
+
+    /// Writes a file of the project.
+    pub(crate) fn put(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
+        let mut file = std::fs::File::create(path).expect("a file");
+        file.write_all(text.as_bytes()).expect("writes");
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// A variable of every command's environment.
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        self.set(name, value);
+        self
+    }
+
+    fn set(&mut self, name: &str, value: &str) {
+        self.variables.retain(|(there, _)| there != name);
+        self.variables.push((name.to_owned(), value.to_owned()));
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(arguments)
+            .current_dir(self.project())
+            .env_clear()
+            .env("PATH", path())
+            .env("HOME", self.folder.path().join("home"))
+            .env("TERM", "xterm")
+            .env("NO_COLOR", "1")
+            // The keyring of whoever runs the tests is none of their business.
+            .env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Said {
+        said(self.command(arguments).output().expect("the program runs"))
+    }
+
+    /// Runs a command that reads `input`.
+    pub(crate) fn feed(&self, arguments: &[&str], input: &str) -> Said {
+        let mut command = self.command(arguments);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program runs");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        stdin.write_all(input.as_bytes()).expect("writes");
+        drop(stdin);
+        said(child.wait_with_output().expect("the program ends"))
+    }
+
+    /// Starts a command and leaves it running.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("the program runs")
+    }
+
+    /// A shell script in the house; `PROGRAM` stands for the program.
+    pub(crate) fn script(&self, script: &str) -> Command {
+        let mut command = Command::new("bash");
+        command.current_dir(self.project()).env_clear();
+        for (name, value) in self.command(&[]).get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        command.env("PROGRAM", PROGRAM).args(["-c", script]);
+        command
+    }
+
+    /// Runs a command on a terminal that echoes, as a person's does.
+    pub(crate) fn on_terminal(&self, arguments: &[&str]) -> PtySession {
+        self.on_terminal_with(arguments, true)
+    }
+
+    /// The same with escape codes kept or taken out.
+    pub(crate) fn on_terminal_with(&self, arguments: &[&str], strip: bool) -> PtySession {
+        let mut command = self.script(r#"stty sane; exec "$PROGRAM" "$@""#);
+        command.arg("bash").args(arguments);
+        let options = Options::new()
+            .timeout_ms(Some(30_000))
+            .strip_ansi_escape_codes(strip);
+        spawn_with_options(command, options).expect("a terminal")
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test finds `bash` and `git` where its caller does"
+)]
+fn path() -> std::ffi::OsString {
+    std::env::var_os("PATH").unwrap_or_default()
+}
+
+/// What a finished command said.
+pub(crate) fn said(output: std::process::Output) -> Said {
+    Said {
+        stdout: String::from_utf8(output.stdout).expect("UTF-8"),
+        stderr: String::from_utf8(output.stderr).expect("UTF-8"),
+        code: output.status.code(),
+    }
+}
+
+/// A real server over a fake world, and somebody who is signed in to it.
+pub(crate) struct Server {
+    data: tempfile::TempDir,
+    pub(crate) port: u16,
+    child: Option<Child>,
+    pub(crate) house: House,
+}
+
+impl Server {
+    /// Starts a server; the house is signed in by an API token.
+    pub(crate) fn start() -> Self {
+        let mut server = Self::start_unsigned();
+        let token = server.token();
+        server.house.set("SYSTEMPROMPT_TOKEN", &token);
+        server
+    }
+
+    /// Starts a server; nobody is signed in.
+    pub(crate) fn start_unsigned() -> Self {
+        let port = free_port();
+        let data = tempfile::tempdir().expect("a folder");
+        let house = House::new().with("SYSTEMPROMPT_API_URL", &format!("http://127.0.0.1:{port}"));
+        let mut server = Self {
+            data,
+            port,
+            child: None,
+            house,
+        };
+        server.up();
+        server
+    }
+
+    /// The operator's account.
+    pub(crate) const EMAIL: &'static str = "operator@example.com";
+
+    fn data_dir(&self) -> String {
+        self.data.path().join("data").display().to_string()
+    }
+
+    /// Starts the process and waits until it listens.
+    pub(crate) fn up(&mut self) {
+        let listen = format!("127.0.0.1:{}", self.port);
+        let data = self.data_dir();
+        let arguments = [
+            "serve",
+            "--json",
+            "--provider",
+            "fake",
+            "--listen",
+            &listen,
+            "--data-dir",
+            &data,
+            "--admin-email",
+            Self::EMAIL,
+            "--log-format",
+            "json",
+        ];
+        let log = std::fs::File::create(self.data.path().join("log")).expect("a file");
+        let mut command = self.house.command(&arguments);
+        command.stdout(Stdio::piped()).stderr(log);
+        let mut child = command.spawn().expect("the server starts");
+        let mut first = String::new();
+        let stdout = child.stdout.take().expect("a pipe");
+        BufReader::new(stdout).read_line(&mut first).expect("a line");
+        assert!(first.contains("\"listening\""), "{first}{}", self.log());
+        self.child = Some(child);
+    }
+
+    /// Ends the process without a warning, as a crash does.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.data.path().join("log")).unwrap_or_default()
+    }
+
+    /// A new API token that may do everything.
+    pub(crate) fn token(&self) -> String {
+        let data = self.data_dir();
+        let arguments = [
+            "server",
+            "token",
+            "create",
+            "--account",
+            Self::EMAIL,
+            "--scope",
+            "read,deploy,secrets,admin",
+            "--expires-in",
+            "1d",
+            "--quiet",
+            "--data-dir",
+            &data,
+        ];
+        self.house.run(&arguments).ok().stdout.trim().to_owned()
+    }
+
+    /// The fake world, to plan faults in.
+    pub(crate) fn world(&self) -> World {
+        World::open(&Path::new(&self.data_dir()).join("world.json")).expect("the fake world")
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> Said {
+        self.house.run(arguments)
+    }
+
+    /// From now on commands talk to this port: that of a proxy, or the server's own.
+    pub(crate) fn talk_to(&mut self, port: u16) {
+        self.house
+            .set("SYSTEMPROMPT_API_URL", &format!("http://127.0.0.1:{port}"));
+    }
+
+    /// Creates a tenant.
+    pub(crate) fn tenant(&self, name: &str) -> Said {
+        self.run(&["tenant", "create", name, "--plan", "free", "--yes"])
+            .ok()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            // What the server said is most often why.
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(30).collect();
+            let _ = writeln!(
+                std::io::stderr(),
+                "{}",
+                tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+            );
+        }
+    }
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+/// Waits for a child, but not for ever.
+pub(crate) fn finish(mut child: Child) -> Said {
+    let mut stdout = child.stdout.take().expect("a pipe");
+    let mut stderr = child.stderr.take().expect("a pipe");
+    let out = std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = stdout.read_to_string(&mut text);
+        text
+    });
+    let err = std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = stderr.read_to_string(&mut text);
+        text
+    });
+    let began = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("the child") {
+            break status;
+        }
+        if began.elapsed() > PATIENCE {
+            let _ = child.kill();
+            panic!("the command did not end: {}", err.join().unwrap_or_default());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    Said {
+        stdout: out.join().expect("the reader"),
+        stderr: err.join().expect("the reader"),
+        code: status.code(),
+    }
+}
