@@ -1,9 +1,8 @@
 //! Where the Docker Engine is: the same answer that the docker CLI gives, from values that the caller collected.
 
-use std::path::{Path, PathBuf};
+mod context;
 
-use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
+use std::path::{Path, PathBuf};
 
 use crate::image::error::ImageError;
 
@@ -63,7 +62,7 @@ impl Endpoint {
         if name == DEFAULT_CONTEXT {
             return default_endpoint(environment);
         }
-        from_context(environment, &name)
+        context::endpoint(environment, &name)
     }
 
     /// The path of the socket, where the engine is reached through one.
@@ -100,35 +99,7 @@ fn context_name(environment: &EngineEnvironment) -> Result<String, ImageError> {
     if let Some(context) = present(&environment.docker_context) {
         return Ok(context.to_owned());
     }
-    Ok(current_context(environment)?.unwrap_or_else(|| DEFAULT_CONTEXT.to_owned()))
-}
-
-fn current_context(environment: &EngineEnvironment) -> Result<Option<String>, ImageError> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Config {
-        #[serde(default)]
-        current_context: String,
-    }
-    let Some(path) = environment
-        .config_directory
-        .as_ref()
-        .map(|directory| directory.join("config.json"))
-    else {
-        return Ok(None);
-    };
-    let Some(text) = read_if_there(&path)? else {
-        return Ok(None);
-    };
-    // The docker CLI warns and goes on with the default engine; deploying through another engine than the user
-    // chose is worse than stopping.
-    let config: Config = serde_json::from_str(&text).map_err(|error| ImageError::Mistake {
-        path: path.display().to_string(),
-        line: error.line(),
-        what: error.to_string(),
-        hint: "mend the file, or name the engine with `DOCKER_HOST`".to_owned(),
-    })?;
-    Ok(Some(config.current_context).filter(|name| !name.is_empty()))
+    Ok(context::current(environment)?.unwrap_or_else(|| DEFAULT_CONTEXT.to_owned()))
 }
 
 fn default_endpoint(environment: &EngineEnvironment) -> Result<Endpoint, ImageError> {
@@ -172,67 +143,6 @@ fn default_socket(environment: &EngineEnvironment) -> String {
         }
         _ => DEFAULT_SOCKET.to_owned(),
     }
-}
-
-fn from_context(environment: &EngineEnvironment, name: &str) -> Result<Endpoint, ImageError> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Meta {
-        endpoints: Endpoints,
-    }
-    #[derive(Deserialize)]
-    struct Endpoints {
-        docker: Option<Docker>,
-    }
-    #[derive(Deserialize)]
-    struct Docker {
-        #[serde(rename = "Host", default)]
-        host: String,
-        #[serde(rename = "SkipTLSVerify", default)]
-        skip_tls_verify: bool,
-    }
-    let absent = || ImageError::Endpoint {
-        what: format!("the Docker context `{name}` does not exist"),
-        hint: "`docker context ls` shows those that do".to_owned(),
-    };
-    let contexts = environment
-        .config_directory
-        .as_ref()
-        .ok_or_else(absent)?
-        .join("contexts");
-    let id = hex::encode(Sha256::digest(name.as_bytes()));
-    let path = contexts.join("meta").join(&id).join("meta.json");
-    let text = read_if_there(&path)?.ok_or_else(absent)?;
-    let meta: Meta = serde_json::from_str(&text).map_err(|error| ImageError::Mistake {
-        path: path.display().to_string(),
-        line: error.line(),
-        what: error.to_string(),
-        hint: format!("make the context `{name}` again with `docker context create`"),
-    })?;
-    let docker = meta
-        .endpoints
-        .docker
-        .filter(|docker| !docker.host.is_empty())
-        .ok_or_else(|| ImageError::Endpoint {
-            what: format!("the Docker context `{name}` names no engine"),
-            hint: format!("set one with `docker context update {name} --docker host=…`"),
-        })?;
-    if docker.skip_tls_verify {
-        return Err(ImageError::Endpoint {
-            what: format!("the Docker context `{name}` turns the check of the engine's certificate off"),
-            hint: format!(
-                "give it the engine's certificate authority with `docker context update {name} --docker ca=…`"
-            ),
-        });
-    }
-    let tls = tls_files(Some(&contexts.join("tls").join(&id).join("docker")));
-    let host = normalize(&docker.host, tls.is_some())?;
-    let tls = tls.filter(|_| host.starts_with("tcp://"));
-    Ok(Endpoint {
-        context: name.to_owned(),
-        host,
-        tls,
-    })
 }
 
 /// Adds what the docker CLI lets people leave out: the scheme and the port.
@@ -283,14 +193,6 @@ fn present(value: &Option<String>) -> Option<&str> {
     value.as_deref().filter(|text| !text.is_empty())
 }
 
-fn read_if_there(path: &Path) -> Result<Option<String>, ImageError> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(ImageError::file("read", path)(error)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -299,7 +201,7 @@ mod tests {
 
     use super::{Endpoint, EngineEnvironment, context_name, normalize};
 
-    const VECTORS: &str = include_str!("../../tests/data/docker/context-resolution-vectors.json");
+    const VECTORS: &str = include_str!("../../../tests/data/docker/context-resolution-vectors.json");
 
     fn vectors() -> Value {
         serde_json::from_str(VECTORS).expect("the vectors are JSON")
