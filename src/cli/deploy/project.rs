@@ -70,7 +70,7 @@ impl Project {
         &self.config.build_args
     }
 
-    /// Walks the build context once, says what people should know of it, takes its fingerprint.
+    /// Walks the build context once, takes its fingerprint.
     pub(super) async fn scan(&self, context: &Context) -> Result<Scanned, CliError> {
         let project = self.clone();
         let work = tokio::task::spawn_blocking(move || project.scan_now());
@@ -80,16 +80,18 @@ impl Project {
         for note in notes {
             context.ui().status(note);
         }
-        let report = scanned.files.report();
-        for warning in &report.warnings {
-            context.ui().warning(warning);
-        }
         Ok(scanned)
     }
 
-    /// Asks before a large context is sent, where somebody is there to be asked.
+    /// Says what people should know of the context that is about to be sent, and asks before a large one is.
     pub(super) async fn confirm(&self, context: &Context, scanned: &Scanned) -> Result<(), CliError> {
-        let is_large = scanned.files.report().total_bytes > LARGE_BYTES;
+        let report = scanned
+            .files
+            .report(self.build_args(), self.config.target.as_deref());
+        for warning in &report.warnings {
+            context.ui().warning(warning);
+        }
+        let is_large = report.total_bytes > LARGE_BYTES;
         if !is_large || !self.is_asked || !context.ui().interactive() {
             return Ok(());
         }

@@ -223,7 +223,7 @@ pub(super) async fn dockerfile(workspace: &Workspace) -> Check {
         let dockerfile = dockerfile.canonicalize().unwrap_or(dockerfile);
         let files = BuildContext::scan(&root, &dockerfile)?;
         files.dockerfile().check_secrets()?;
-        Ok::<_, CliError>(files.report())
+        Ok::<_, CliError>(files.report(&config.build_args, config.target.as_deref()))
     };
     match tokio::task::spawn_blocking(look).await {
         Ok(Ok(report)) => {

@@ -61,11 +61,11 @@ impl Upload {
 
 /// Writes every entry, and the end of the archive.
 fn write(context: &Context, writer: impl Write, progress: &dyn Progress) -> Result<(), ImageError> {
-    let report = context.report();
+    let (total_bytes, file_count) = context.total();
     progress.report(ProgressEvent::Started {
         id: PROGRESS_ID.to_owned(),
         label: "Sending the build context".to_owned(),
-        total_bytes: Some(report.total_bytes),
+        total_bytes: Some(total_bytes),
     });
     // Compilers behind `--mount=type=cache` compare times: a file that is new must look new.
     let keeps_times = context.dockerfile().has_cache_mounts();
@@ -84,7 +84,7 @@ fn write(context: &Context, writer: impl Write, progress: &dyn Progress) -> Resu
     }
     let closed = archive.into_inner().and_then(|mut writer| writer.flush());
     closed.map_err(ImageError::file("send", "the build context"))?;
-    let summary = format!("{} in {} files", size(report.total_bytes), report.file_count);
+    let summary = format!("{} in {} files", size(total_bytes), file_count);
     progress.report(ProgressEvent::Finished {
         id: PROGRESS_ID.to_owned(),
         summary,

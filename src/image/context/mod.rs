@@ -6,7 +6,7 @@ mod walk;
 
 use std::path::{Path, PathBuf};
 
-use crate::image::dockerfile::Dockerfile;
+use crate::image::dockerfile::{BuildArgs, Dockerfile};
 use crate::image::error::ImageError;
 use crate::image::ignore::Ignore;
 
@@ -99,9 +99,15 @@ impl Context {
         self.entries.iter().map(|entry| entry.path.as_path())
     }
 
-    /// How much there is, what is large, and what people should know of it.
+    /// How much there is, what is large, and what people should know of it when this stage is built.
     #[must_use]
-    pub fn report(&self) -> ContextReport {
-        report::report(&self.entries)
+    pub fn report(&self, args: &BuildArgs, target: Option<&str>) -> ContextReport {
+        report::report(&self.entries, &self.dockerfile.copied(args, target))
+    }
+
+    /// How many bytes the files have together, and how many files there are.
+    #[must_use]
+    pub fn total(&self) -> (u64, usize) {
+        report::total(&self.entries)
     }
 }

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::image::context::{Entry, EntryKind};
+use crate::image::dockerfile::CopiedPath;
 
 /// From here on a context is worth a warning.
 pub const LARGE_BYTES: u64 = 100 * 1024 * 1024;
 const LARGEST: usize = 10;
+/// Smaller parts than this do not make a context large.
+const WORTH_NAMING: u64 = 1000;
 /// Folders that are made, not written: nobody misses them in a context.
 const MADE: &[&str] = &[
     ".git",
@@ -37,16 +40,24 @@ pub struct ContextReport {
     pub warnings: Vec<String>,
 }
 
-pub(super) fn report(entries: &[Entry]) -> ContextReport {
+/// How many bytes the files have together, and how many files there are.
+pub(super) fn total(entries: &[Entry]) -> (u64, usize) {
     let files = || entries.iter().filter(|entry| entry.kind == EntryKind::File);
-    let total_bytes = files().map(|entry| entry.stamp.size_bytes).sum();
+    (files().map(|entry| entry.stamp.size_bytes).sum(), files().count())
+}
+
+/// `copied` is what the Dockerfile names: it is wanted, however large it is.
+pub(super) fn report(entries: &[Entry], copied: &[CopiedPath]) -> ContextReport {
+    let files = || entries.iter().filter(|entry| entry.kind == EntryKind::File);
+    let (total_bytes, file_count) = total(entries);
     let mut largest: Vec<(String, u64)> = files()
         .map(|entry| (entry.path.to_string_lossy().into_owned(), entry.stamp.size_bytes))
         .collect();
     largest.sort_unstable_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
     largest.truncate(LARGEST);
+    largest.retain(|(_, bytes)| *bytes >= total_bytes / WORTH_NAMING);
     let suggested_ignores = if total_bytes > LARGE_BYTES {
-        suggestions(entries, &largest)
+        suggestions(entries, copied)
     } else {
         Vec::new()
     };
@@ -67,17 +78,20 @@ pub(super) fn report(entries: &[Entry]) -> ContextReport {
     }
     ContextReport {
         total_bytes,
-        file_count: files().count(),
+        file_count,
         largest,
         suggested_ignores,
         warnings,
     }
 }
 
-fn suggestions(entries: &[Entry], largest: &[(String, u64)]) -> Vec<String> {
+fn suggestions(entries: &[Entry], copied: &[CopiedPath]) -> Vec<String> {
     let mut sizes: BTreeMap<String, u64> = BTreeMap::new();
     for entry in entries {
         let path = entry.path.to_string_lossy();
+        if copied.iter().any(|copied| is_below(&path, &copied.source)) {
+            continue;
+        }
         let made = path.split('/').enumerate().find(|(_, part)| MADE.contains(part));
         if let Some((depth, part)) = made {
             let line = if depth == 0 {
@@ -93,10 +107,14 @@ fn suggestions(entries: &[Entry], largest: &[(String, u64)]) -> Vec<String> {
         .filter(|(_, size)| *size > LARGE_BYTES / 100)
         .collect();
     lines.sort_unstable_by_key(|line| std::cmp::Reverse(line.1));
-    if lines.is_empty() {
-        return largest.iter().take(3).map(|(path, _)| path.clone()).collect();
-    }
     lines.into_iter().map(|(line, _)| line).collect()
+}
+
+/// Whether `COPY source` names this file or a folder that it is in. The whole context is no name.
+fn is_below(path: &str, source: &str) -> bool {
+    let source = source.trim_start_matches("./").trim_matches('/');
+    let rest = path.strip_prefix(source);
+    !source.is_empty() && source != "." && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn large(total: u64, largest: &[(String, u64)], ignores: &[String]) -> String {
@@ -134,6 +152,14 @@ mod tests {
 
     use super::{LARGE_BYTES, report, size};
     use crate::image::context::{Entry, EntryKind, Stamp};
+    use crate::image::dockerfile::CopiedPath;
+
+    fn copied(source: &str) -> CopiedPath {
+        CopiedPath {
+            line: 1,
+            source: source.to_owned(),
+        }
+    }
 
     fn file(path: &str, size_bytes: u64) -> Entry {
         Entry {
@@ -150,11 +176,12 @@ mod tests {
 
     #[test]
     fn a_large_context_names_what_makes_it_large() {
-        let report = report(&[
+        let entries = [
             file("a/node_modules/x.js", LARGE_BYTES),
             file(".git/pack", LARGE_BYTES / 2),
             file("src/a", 5),
-        ]);
+        ];
+        let report = report(&entries, &[copied(".")]);
         assert_eq!(
             report.largest.first(),
             Some(&("a/node_modules/x.js".to_owned(), LARGE_BYTES))
@@ -168,8 +195,23 @@ mod tests {
     }
 
     #[test]
+    fn what_the_dockerfile_names_is_not_suggested() {
+        let entries = [
+            file("target/release/app", LARGE_BYTES * 2),
+            file("target/release/other", LARGE_BYTES),
+            file("README.md", 5),
+        ];
+        let one = report(&entries, &[copied("./target/release/app")]);
+        assert_eq!(one.suggested_ignores, ["target"]);
+        let both = report(&entries, &[copied("target/release/")]);
+        assert_eq!(both.suggested_ignores, [""; 0]);
+        let names: Vec<&str> = both.largest.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(names, ["target/release/app", "target/release/other"]);
+    }
+
+    #[test]
     fn a_small_context_is_not_worth_a_word() {
-        let report = report(&[file("src/a", 5), file(".env.example", 1)]);
+        let report = report(&[file("src/a", 5), file(".env.example", 1)], &[]);
         assert_eq!(
             (report.total_bytes, report.file_count, report.warnings.len()),
             (6, 2, 0)
@@ -179,7 +221,7 @@ mod tests {
     #[test]
     fn an_environment_file_is() {
         assert!(
-            report(&[file(".env", 5)])
+            report(&[file(".env", 5)], &[])
                 .warnings
                 .concat()
                 .contains("`systemprompt secrets import .env`")
