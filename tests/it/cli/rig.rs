@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use rexpect::session::{Options, PtySession, spawn_with_options};
 use systemprompt::server::world::World;
 
+use crate::cli::browser::Browser;
+
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_systemprompt");
 /// Long enough for a busy machine; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -188,6 +190,7 @@ pub(crate) struct Server {
     data: tempfile::TempDir,
     pub(crate) port: u16,
     child: Option<Child>,
+    sign_in_link: String,
     pub(crate) house: House,
 }
 
@@ -209,6 +212,7 @@ impl Server {
             data,
             port,
             child: None,
+            sign_in_link: String::new(),
             house,
         };
         server.up();
@@ -248,6 +252,10 @@ impl Server {
         let stdout = child.stdout.take().expect("a pipe");
         BufReader::new(stdout).read_line(&mut first).expect("a line");
         assert!(first.contains("\"listening\""), "{first}{}", self.log());
+        let document: serde_json::Value = serde_json::from_str(&first).expect("JSON");
+        if let Some(link) = document["sign_in_link"].as_str() {
+            self.sign_in_link = link.to_owned();
+        }
         self.child = Some(child);
     }
 
@@ -261,6 +269,11 @@ impl Server {
 
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.data.path().join("log")).unwrap_or_default()
+    }
+
+    /// A browser in which the operator is signed in; the link works once.
+    pub(crate) fn browser(&self) -> Browser {
+        Browser::sign_in(self.port, &self.sign_in_link)
     }
 
     /// A new API token that may do everything.
