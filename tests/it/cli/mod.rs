@@ -4,6 +4,7 @@ mod answers;
 mod browser;
 mod faults;
 mod following;
+mod json;
 mod login;
 mod lost;
 mod prompts;
