@@ -17,6 +17,9 @@ use crate::runtime::settings::Settings;
 
 /// The platform kills 10 s after TERM: what has not finished by then would be cut anyway.
 const DRAIN: Duration = Duration::from_secs(8);
+/// Who has just connected gets this long to say what it wants. The HTTP server ends a connection on which nothing has
+/// been said at once; whoever was about to speak would take that for a failed request.
+const SETTLE: Duration = Duration::from_millis(500);
 
 /// Why the services could not run.
 #[derive(Debug, thiserror::Error)]
@@ -167,6 +170,7 @@ impl Listener for Gate {
                 Err(_) => self.state = State::Closed,
             }
         }
+        tokio::time::sleep(SETTLE).await;
         self.closed.cancel();
         std::future::pending().await
     }

@@ -167,7 +167,13 @@ fn migrate(services: &Path, url: &str) -> Output {
 
 /// One request on one connection; an answer that is cut off is an error.
 fn get(port: u16, path: &str) -> std::io::Result<String> {
+    get_after(port, path, Duration::ZERO)
+}
+
+/// The same, with a pause before the first word.
+fn get_after(port: u16, path: &str, pause: Duration) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    thread::sleep(pause);
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     write!(
         stream,
@@ -327,8 +333,18 @@ fn a_stop_under_load_loses_no_request() {
         let answered = AtomicUsize::new(0);
         let over = AtomicBool::new(false);
         let lost: Vec<String> = thread::scope(|scope| {
-            let clients: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| hammer(port, &answered, &over)))
+            // Half of them connect first and speak later, as a proxy under load does.
+            let pauses = [Duration::ZERO, Duration::from_millis(30)];
+            let clients: Vec<_> = pauses
+                .into_iter()
+                .cycle()
+                .take(8)
+                .map(|pause| {
+                    scope.spawn({
+                        let (answered, over) = (&answered, &over);
+                        move || hammer((port, pause), answered, over)
+                    })
+                })
                 .collect();
             let deadline = Instant::now() + Duration::from_secs(30);
             while answered.load(Ordering::Relaxed) < 50 {
@@ -352,10 +368,10 @@ fn a_stop_under_load_loses_no_request() {
 }
 
 /// Asks until it is over, answers what was lost. A refused connection is no loss: the edge then asks the other release.
-fn hammer(port: u16, answered: &AtomicUsize, over: &AtomicBool) -> Vec<String> {
+fn hammer((port, pause): (u16, Duration), answered: &AtomicUsize, over: &AtomicBool) -> Vec<String> {
     let mut lost = Vec::new();
     while !over.load(Ordering::Relaxed) {
-        match get(port, "/") {
+        match get_after(port, "/", pause) {
             Ok(answer) if status(&answer) == "200" => {
                 answered.fetch_add(1, Ordering::Relaxed);
             }
