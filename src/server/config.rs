@@ -278,6 +278,15 @@ impl DataSettings {
     }
 }
 
+/// For people where people look on, else for programs.
+fn default_log_format() -> LogFormat {
+    if console::user_attended_stderr() {
+        LogFormat::Text
+    } else {
+        LogFormat::Json
+    }
+}
+
 impl Settings {
     /// From flags and environment; reads the password file.
     ///
@@ -294,13 +303,6 @@ impl Settings {
             .as_deref()
             .map(read_password)
             .transpose()?;
-        let or_terminal = || {
-            if console::user_attended_stderr() {
-                LogFormat::Text
-            } else {
-                LogFormat::Json
-            }
-        };
         Ok(Self {
             data: DataSettings::resolve(flags.data, environment)?,
             listen: flags
@@ -351,7 +353,7 @@ impl Settings {
                 Some(format) => format,
                 None => environment
                     .choice("SYSTEMPROMPT_LOG_FORMAT", "`text` or `json`")?
-                    .unwrap_or_else(or_terminal),
+                    .unwrap_or_else(default_log_format),
             },
             log_filter: environment
                 .text("RUST_LOG")

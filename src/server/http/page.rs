@@ -130,7 +130,9 @@ mod tests {
 
     #[test]
     fn the_cursor_leads_on_until_the_end() {
-        let first = Wanted::new(&wanted(2, None)).ok().expect("good");
+        let Ok(first) = Wanted::new(&wanted(2, None)) else {
+            panic!("refused")
+        };
         let page = first.page("/x", vec!["a", "b", "c"], |entry| (*entry).to_owned());
         assert_eq!(page.page.data, ["a", "b"]);
         let cursor = page.page.next_cursor.expect("there is more");
@@ -138,7 +140,9 @@ mod tests {
             page.link.expect("a link"),
             format!("</x?limit=2&cursor={cursor}>; rel=\"next\"")
         );
-        let second = Wanted::new(&wanted(2, Some(&cursor))).ok().expect("good");
+        let Ok(second) = Wanted::new(&wanted(2, Some(&cursor))) else {
+            panic!("refused")
+        };
         assert_eq!(second.after.as_deref(), Some("b"));
         assert!(
             second

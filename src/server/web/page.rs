@@ -12,19 +12,19 @@ use crate::server::store::StoreError;
 /// A page with one message and nothing to do on it.
 #[derive(Template)]
 #[template(path = "pages/message.html")]
-pub struct Message {
+pub(super) struct Message {
     /// What happened, in a few words.
-    pub title: String,
+    pub(super) title: String,
     /// What that means.
-    pub text: String,
+    pub(super) text: String,
     /// Whether it went as it should.
-    pub good: bool,
+    pub(super) good: bool,
     /// Where the browser goes on to.
-    pub return_to: Option<String>,
+    pub(super) return_to: Option<String>,
 }
 
 /// A rendered page.
-pub struct Page<T>(pub T);
+pub(super) struct Page<T>(pub(super) T);
 
 impl<T: Template> IntoResponse for Page<T> {
     fn into_response(self) -> Response {
@@ -39,23 +39,23 @@ impl<T: Template> IntoResponse for Page<T> {
 }
 
 /// Why a page could not be shown: told on a page.
-pub struct PageError {
+pub(super) struct PageError {
     status: StatusCode,
-    headers: HeaderMap,
+    headers: Box<HeaderMap>,
     title: &'static str,
     text: String,
 }
 
 /// What every page answers.
-pub type Shown = Result<Response, PageError>;
+pub(super) type Shown = Result<Response, PageError>;
 
 impl PageError {
     /// A refusal in people's words.
     #[must_use]
-    pub fn new(status: StatusCode, title: &'static str, text: impl Into<String>) -> Self {
+    pub(super) fn new(status: StatusCode, title: &'static str, text: impl Into<String>) -> Self {
         Self {
             status,
-            headers: HeaderMap::new(),
+            headers: Box::default(),
             title,
             text: text.into(),
         }
@@ -80,7 +80,7 @@ impl IntoResponse for PageError {
             return_to: None,
         });
         let mut response = (self.status, page).into_response();
-        response.headers_mut().extend(self.headers);
+        response.headers_mut().extend(*self.headers);
         response
     }
 }
@@ -116,7 +116,7 @@ impl From<ApiError> for PageError {
         let response = error.into_response();
         Self {
             status: response.status(),
-            headers: response.headers().clone(),
+            headers: Box::new(response.headers().clone()),
             title: "Too many tries",
             text: "Wait a few minutes, then try again.".to_owned(),
         }

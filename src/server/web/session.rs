@@ -13,7 +13,7 @@ use crate::server::http::App;
 use crate::server::web::page::PageError;
 
 /// A browser that is signed in; every other one is sent to the sign-in page and comes back.
-pub struct SignedIn(pub Browser);
+pub(super) struct SignedIn(pub(super) Browser);
 
 impl FromRequestParts<App> for SignedIn {
     type Rejection = Response;
@@ -31,7 +31,7 @@ impl FromRequestParts<App> for SignedIn {
 ///
 /// # Errors
 /// The store fails.
-pub async fn find_browser(app: &App, headers: &HeaderMap) -> Result<Option<Browser>, PageError> {
+pub(super) async fn find_browser(app: &App, headers: &HeaderMap) -> Result<Option<Browser>, PageError> {
     match CookieJar::from_headers(headers).get(&cookie_name(app)) {
         Some(cookie) => Ok(app.auth.find_browser(cookie.value()).await?),
         None => Ok(None),
@@ -51,7 +51,7 @@ fn sign_in_for(method: &Method, uri: &Uri) -> String {
 
 /// A place of this server to go to after signing in; `/` for anything that might be elsewhere.
 #[must_use]
-pub fn safe_next(next: Option<&str>) -> String {
+pub(super) fn safe_next(next: Option<&str>) -> String {
     let is_ours = |next: &&str| {
         next.starts_with('/')
             && !next.starts_with("//")
@@ -62,14 +62,14 @@ pub fn safe_next(next: Option<&str>) -> String {
 
 /// The cookie of a browser that was just let in.
 #[must_use]
-pub fn signed_in_cookie(app: &App, signed_in: &WebSignIn) -> Cookie<'static> {
+pub(super) fn signed_in_cookie(app: &App, signed_in: &WebSignIn) -> Cookie<'static> {
     // It ends with the browser, or by the server's own reckoning.
     cookie(app, signed_in.cookie.expose().to_owned())
 }
 
 /// The cookie that takes the place of the one before and ends at once.
 #[must_use]
-pub fn signed_out_cookie(app: &App) -> Cookie<'static> {
+pub(super) fn signed_out_cookie(app: &App) -> Cookie<'static> {
     let mut cookie = cookie(app, String::new());
     cookie.make_removal();
     cookie
@@ -97,7 +97,7 @@ fn cookie_name(app: &App) -> String {
 ///
 /// # Errors
 /// It carries something else.
-pub fn check_csrf(browser: &Browser, shown: &str) -> Result<(), PageError> {
+pub(super) fn check_csrf(browser: &Browser, shown: &str) -> Result<(), PageError> {
     if browser.csrf_token.as_bytes().ct_eq(shown.as_bytes()).into() {
         return Ok(());
     }
@@ -112,7 +112,7 @@ pub fn check_csrf(browser: &Browser, shown: &str) -> Result<(), PageError> {
 ///
 /// # Errors
 /// The request names an origin that is not this server.
-pub fn check_origin(app: &App, headers: &HeaderMap) -> Result<(), PageError> {
+pub(super) fn check_origin(app: &App, headers: &HeaderMap) -> Result<(), PageError> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let foreign = match text(header::ORIGIN) {
         None => false,

@@ -35,7 +35,7 @@ struct Inner {
 #[derive(Debug)]
 enum Place {
     Managed(Managed),
-    External(PgConnectOptions),
+    External(Box<PgConnectOptions>),
 }
 
 /// A session of the administrating role. There is no pool: sessions hold locks, and end with the work they are for.
@@ -153,7 +153,7 @@ impl Cluster {
         }
         let (options, patience) = match &self.0.place {
             Place::Managed(managed) => (managed.ensure(&self.0.clock).await?, START_PATIENCE),
-            Place::External(options) => (options.clone(), Duration::ZERO),
+            Place::External(options) => (options.as_ref().clone(), Duration::ZERO),
         };
         let options = options
             .application_name("systemprompt")
@@ -242,7 +242,7 @@ fn external(url: &SecretText, tenant_address: Option<&str>) -> Result<(Place, ur
             tenant_url.query_pairs_mut().append_pair(&name, &value);
         }
     }
-    Ok((Place::External(options), tenant_url))
+    Ok((Place::External(Box::new(options)), tenant_url))
 }
 
 fn parse(url: &str) -> Result<url::Url, DatabaseError> {

@@ -213,6 +213,7 @@ mod tests {
     use crate::server::edge::EdgeSettings;
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "the whole document is the assertion")]
     fn the_configuration_names_no_tenant() {
         let mut config = config(&EdgeSettings::default());
         let servers = config["apps"]["http"]["servers"]
