@@ -6,6 +6,7 @@
     reason = "a test stops at the first thing that is not as it must be, and says what it skips"
 )]
 
+mod api;
 mod cli;
 mod gate;
 mod sagas;

@@ -9,4 +9,4 @@ mod login;
 mod lost;
 mod prompts;
 mod proxy;
-mod rig;
+pub(crate) mod rig;

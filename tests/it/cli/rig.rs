@@ -222,7 +222,7 @@ impl Server {
     /// The operator's account.
     pub(crate) const EMAIL: &'static str = "operator@example.com";
 
-    fn data_dir(&self) -> String {
+    pub(crate) fn data_dir(&self) -> String {
         self.data.path().join("data").display().to_string()
     }
 

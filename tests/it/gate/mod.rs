@@ -3,7 +3,7 @@
 mod blobs;
 mod conformance;
 mod contents;
-mod harness;
+pub(crate) mod harness;
 mod isolation;
 mod manifests;
 mod tokens;

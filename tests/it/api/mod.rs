@@ -1,0 +1,14 @@
+//! The management API over HTTP: the real server over a fake world, spoken to by hand.
+
+mod credentials;
+mod deploys;
+mod events;
+mod idempotency;
+mod isolation;
+mod openapi;
+mod operations;
+mod problems;
+mod rig;
+mod secrets;
+mod sign_in;
+mod tenants;
