@@ -5,7 +5,7 @@ use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_path_to_error::Segment;
 
 use crate::server::auth::{AuthError, Principal};
@@ -111,6 +111,13 @@ fn is_json(request: &Request) -> bool {
 /// # Errors
 /// It is not JSON, or not what `T` takes.
 pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    // serde takes a list for a struct, field by field; on this wire only an object is one.
+    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+    let is_object = first.is_none_or(|byte| *byte == b'{');
+    if !is_object && serde_json::from_slice::<IgnoredAny>(bytes).is_ok() {
+        let what = "must be a JSON object";
+        return Err(ApiError::new(&problem::INVALID_REQUEST, format!("the body: {what}")).field("", what));
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let pointer = pointer_of(error.path());
@@ -196,6 +203,7 @@ mod tests {
         );
         assert_eq!(at(r#"{"name":"x","scopes":[]}"#), "#/expires_in_seconds");
         assert_eq!(at("{\"name\":"), "");
+        assert_eq!(at(r#"["x",["read"],null,1]"#), "#");
         assert_eq!(at(r#"{"name":"x","scopes":[],"expires_in_seconds":1} more"#), "");
     }
 
