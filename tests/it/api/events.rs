@@ -191,7 +191,7 @@ async fn a_silent_stream_beats() {
     let came = raw(&api.owner, request, |came| came.contains("\n:")).await;
     assert_eq!(came, "retry: 1000\n\n:\n\n");
     let took = began.elapsed().as_secs();
-    assert!((14..25).contains(&took), "after {took} s");
+    assert!((14..40).contains(&took), "after {took} s");
 }
 
 #[tokio::test]

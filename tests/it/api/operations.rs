@@ -119,7 +119,7 @@ async fn a_creation_goes_on_after_the_server_was_killed() {
     is_told_once(&api.owner, &tenant, &CREATED).await;
     let kinds = |line: &String| line.split(' ').next().unwrap_or_default().to_owned();
     let resources: Vec<String> = world.resources().expect("reads").iter().map(kinds).collect();
-    assert_eq!(resources, ["database", "network", "route", "volume"]);
+    assert_eq!(resources, ["database", "network", "network", "route", "volume"]);
 }
 
 #[tokio::test]

@@ -67,11 +67,20 @@ async fn bodies_that_cannot_be_taken() {
                 as_json(r#"{"price_id":"pri_free","name":"acme","region":"local"} {}"#),
             ),
             ("nothing", as_json("")),
-            ("a list", as_json("[]")),
+            (
+                "the fields as a list",
+                as_json(r#"["pri_free","acme","local",null,"postgres",null]"#),
+            ),
+            ("a text", as_json(r#""acme""#)),
+            (
+                "a field twice",
+                as_json(r#"{"name":"acme","name":"bcme","price_id":"pri_free","region":"local"}"#),
+            ),
         ],
     )
     .await;
     snapshot("bodies", &shown);
+    assert!(api.owner.list("/api/v1/tenants").await.is_empty());
 }
 
 #[tokio::test]

@@ -89,6 +89,8 @@ impl Api {
 fn client(server: &Server, authorization: Option<&str>) -> Client {
     let http = reqwest::Client::builder()
         .no_proxy()
+        // A connection of the pool may be one to a server that was killed.
+        .pool_max_idle_per_host(0)
         .redirect(reqwest::redirect::Policy::none())
         .timeout(PATIENCE);
     Client {
