@@ -40,6 +40,16 @@ install_packages() {
     stop_with "apt-get install failed: $(tail -n 1 "$log_dir/apt.log")" "see $log_dir/apt.log"
 }
 
+has_postgresql() { has initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
+
+# The programs only: Debian's package would make and start a server of its own.
+install_postgresql() {
+  install_packages postgresql-common
+  as_root sh -c 'grep -qs "^create_main_cluster = false" /etc/postgresql-common/createcluster.conf ||
+    echo "create_main_cluster = false" >>/etc/postgresql-common/createcluster.conf'
+  install_packages postgresql-15
+}
+
 engine_answers() { has docker && docker version --format '{{.Server.Version}}' >/dev/null 2>&1; }
 
 start_engine() {

@@ -12,6 +12,7 @@ mod databases;
 mod gate;
 mod image;
 mod installation;
+mod journey;
 mod provider;
 mod runtime;
 
