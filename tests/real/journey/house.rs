@@ -171,13 +171,17 @@ impl House {
             .env("SYSTEMPROMPT_DATA_DIR", self.folder.path().join("data"))
             .env("NO_COLOR", "1")
             .env_remove("CI")
-            .env_remove("SYSTEMPROMPT_TOKEN")
-            .stdin(Stdio::null());
+            .env_remove("SYSTEMPROMPT_TOKEN");
         command
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Said {
-        self.command(arguments).output().expect("the program runs").into()
+        let mut command = self.command(arguments);
+        command
+            .stdin(Stdio::null())
+            .output()
+            .expect("the program runs")
+            .into()
     }
 
     /// Runs a command with this on its standard input.
