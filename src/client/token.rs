@@ -61,7 +61,8 @@ impl Client {
         let _lock = store.lock().await.map_err(ClientError::Store)?;
         let kept = store.load().await.map_err(ClientError::Store)?;
         let kept = kept.ok_or_else(|| self.signed_out())?;
-        if kept.access_token != old.access_token {
+        // Two access tokens of one session made in the same second are the same text; refresh tokens never are.
+        if kept.refresh_token != old.refresh_token {
             return Ok(kept);
         }
         let Some(refresh_token) = kept.refresh_token else {

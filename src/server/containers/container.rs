@@ -8,8 +8,8 @@ use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
     RemoveContainerOptionsBuilder, StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
 };
-use sha2::{Digest as _, Sha256};
 
+use crate::server::containers::fingerprint::fingerprint;
 use crate::server::containers::network::endpoint;
 use crate::server::containers::{Engine, EngineError, EngineFault, Labels, key};
 
@@ -312,42 +312,6 @@ pub(crate) fn labels_of(container: &ContainerInspectResponse) -> HashMap<String,
         .unwrap_or_default()
 }
 
-/// Tells two specs apart, whoever asked for them: everything but the labels goes in, in one order.
-fn fingerprint(spec: &ContainerSpec) -> String {
-    let parts = serde_json::json!({ "body": spec.body, "networks": spec.networks, "files": spec.files });
-    let mut text = String::new();
-    write_sorted(&parts, &mut text);
-    hex::encode(Sha256::digest(text.as_bytes()))
-        .chars()
-        .take(32)
-        .collect()
-}
-
-fn write_sorted(value: &serde_json::Value, text: &mut String) {
-    match value {
-        serde_json::Value::Object(map) => {
-            let sorted: BTreeMap<_, _> = map.iter().collect();
-            text.push('{');
-            for (name, value) in sorted {
-                text.push_str(&serde_json::Value::from(name.as_str()).to_string());
-                text.push(':');
-                write_sorted(value, text);
-                text.push(',');
-            }
-            text.push('}');
-        }
-        serde_json::Value::Array(items) => {
-            text.push('[');
-            for item in items {
-                write_sorted(item, text);
-                text.push(',');
-            }
-            text.push(']');
-        }
-        other => text.push_str(&other.to_string()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
@@ -355,8 +319,9 @@ mod tests {
 
     use bollard::models::{ContainerCreateBody, HostConfig};
 
-    use super::{ContainerFile, ContainerSpec, archive, fingerprint};
+    use super::{ContainerFile, ContainerSpec, archive};
     use crate::server::containers::Labels;
+    use crate::server::containers::fingerprint::fingerprint;
 
     fn spec(image: &str) -> ContainerSpec {
         let tmpfs = ["/a", "/b", "/c", "/d", "/e"].map(|path| (path.to_owned(), String::new()));

@@ -6,6 +6,7 @@
 
 mod container;
 mod error;
+mod fingerprint;
 mod image;
 mod label;
 mod network;

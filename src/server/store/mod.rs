@@ -23,6 +23,7 @@ pub mod sessions;
 pub mod settings;
 pub mod sign_in_links;
 pub mod tenant_keys;
+pub mod tenant_life;
 pub mod tenants;
 pub mod web_sessions;
 

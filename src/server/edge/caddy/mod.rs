@@ -1,6 +1,8 @@
 //! The edge as a Caddy container with a static configuration. It outlives this process and every deploy.
 
 mod render;
+#[cfg(test)]
+mod tests;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

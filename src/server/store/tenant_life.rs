@@ -1,0 +1,70 @@
+//! The states of a tenant, and which may follow which.
+
+use crate::api::tenant::TenantStatus;
+
+/// Whether a tenant in state `from` may go to `to`.
+#[must_use]
+pub const fn may_become(from: TenantStatus, to: TenantStatus) -> bool {
+    use TenantStatus::{
+        AwaitingDeploy, Deleted, Deleting, Deploying, Failed, Pending, Provisioning, Running, Suspended,
+    };
+    match (from, to) {
+        (Deleted, Deleted) => true,
+        (Deleted, _) | (_, Pending) => false,
+        (Deleting, to) => matches!(to, Deleting | Deleted | Failed),
+        (_, Deleting | Failed) => true,
+        (Pending | Provisioning, Provisioning) | (Provisioning, AwaitingDeploy) => true,
+        (Failed, Provisioning | Deploying | Running | AwaitingDeploy | Suspended) => true,
+        (
+            AwaitingDeploy | Deploying | Running | Suspended,
+            AwaitingDeploy | Deploying | Running | Suspended,
+        ) => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_become;
+    use crate::api::tenant::TenantStatus::{
+        self, AwaitingDeploy, Deleted, Deleting, Deploying, Failed, Pending, Provisioning, Running, Suspended,
+    };
+
+    const ALL: [TenantStatus; 9] = [
+        Pending,
+        Provisioning,
+        AwaitingDeploy,
+        Deploying,
+        Running,
+        Suspended,
+        Failed,
+        Deleting,
+        Deleted,
+    ];
+
+    #[test]
+    fn the_life_of_a_tenant() {
+        let lines: Vec<String> = ALL
+            .iter()
+            .map(|from| {
+                let to: Vec<String> = ALL
+                    .iter()
+                    .filter(|to| may_become(*from, **to))
+                    .map(|to| format!("{to:?}"))
+                    .collect();
+                format!("{from:?}: {}", to.join(" "))
+            })
+            .collect();
+        insta::assert_snapshot!(lines.join("\n"), @"
+        Pending: Provisioning Failed Deleting
+        Provisioning: Provisioning AwaitingDeploy Failed Deleting
+        AwaitingDeploy: AwaitingDeploy Deploying Running Suspended Failed Deleting
+        Deploying: AwaitingDeploy Deploying Running Suspended Failed Deleting
+        Running: AwaitingDeploy Deploying Running Suspended Failed Deleting
+        Suspended: AwaitingDeploy Deploying Running Suspended Failed Deleting
+        Failed: Provisioning AwaitingDeploy Deploying Running Suspended Failed Deleting
+        Deleting: Failed Deleting Deleted
+        Deleted: Deleted
+        ");
+    }
+}
