@@ -30,7 +30,7 @@ pub enum Kind {
     PushFailed,
     /// The new release failed, the old one serves on.
     DeployFailed,
-    /// The deploy can go neither on nor back by itself.
+    /// The deploy can go neither on nor back by itself, or failed where no release has served before.
     DeployStuck,
     /// The server cannot be reached.
     Unreachable,

@@ -150,10 +150,11 @@ async fn release(
     context.ui().result(&document, || url.clone())
 }
 
-/// Exit code 9 promises that the old release serves on; the first release has no old one.
-fn nothing_serves(report: &TenantReport, error: CliError) -> CliError {
+/// Exit code 9 promises that the old release serves on; where none has served, somebody must decide what now.
+fn nothing_serves(report: &TenantReport, mut error: CliError) -> CliError {
     match (error.kind, &report.release) {
         (Kind::DeployFailed, None) => {
+            error.kind = Kind::DeployStuck;
             error.hint("no release has served yet: mend it and run `systemprompt deploy` again")
         }
         (Kind::DeployFailed, Some(old)) => error.hint(format!("v{} serves on", old.number)),

@@ -1,99 +1,139 @@
-//! Constant load on a tenant through the edge; what is lost is remembered.
+//! Constant load on a tenant through the edge, and what came of every request.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Clients at once: some read, some write. A read that fails may be tried again by the edge, a write may not.
-const METHODS: [&str; 4] = ["GET", "GET", "POST", "POST"];
-/// Enough to say that there was load before, during and after.
-const AT_LEAST: usize = 100;
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
 
-/// Clients that ask until they are told to stop.
+use crate::journey::place::Door;
+
+const WORKERS: usize = 8;
+/// Between two requests of a worker: the machine has other work to do than to answer.
+const PAUSE: Duration = Duration::from_millis(8);
+
+/// Requests without end, until `finish`.
 pub(crate) struct Load {
-    over: Arc<AtomicBool>,
+    runtime: Runtime,
+    workers: JoinSet<Tally>,
+    stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
-    clients: Vec<JoinHandle<Vec<String>>>,
+}
+
+/// What came of the requests.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) count: usize,
+    pub(crate) failures: Vec<String>,
+    pub(crate) longest: Duration,
+    /// The releases that answered.
+    pub(crate) releases: BTreeSet<String>,
 }
 
 impl Load {
-    /// Starts, and waits until it flows.
-    pub(crate) fn start(port: u16, label: &str) -> Self {
-        let over = Arc::new(AtomicBool::new(false));
-        let answered = Arc::new(AtomicUsize::new(0));
-        let clients = METHODS
-            .into_iter()
-            .map(|method| {
-                let (over, answered) = (Arc::clone(&over), Arc::clone(&answered));
-                let host = format!("{label}.localhost:{port}");
-                thread::spawn(move || client(method, port, &host, &over, &answered))
-            })
-            .collect();
+    /// Starts, and waits until every kind of request has been answered.
+    pub(crate) fn start(door: &Door) -> Self {
+        let runtime = Runtime::new().expect("a runtime");
+        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let mut workers = JoinSet::new();
+        for number in 0..WORKERS {
+            let worker = work(door.clone(), number, stop.clone(), answered.clone());
+            workers.spawn_on(worker, runtime.handle());
+        }
         let load = Self {
-            over,
+            runtime,
+            workers,
+            stop,
             answered,
-            clients,
         };
-        load.wait_for(AT_LEAST);
+        load.wait_for(5 * WORKERS);
         load
     }
 
-    /// Keeps on for as many requests again, then stops; answers what was lost.
-    pub(crate) fn stop(self) -> Vec<String> {
-        self.wait_for(self.answered.load(Ordering::Relaxed) + AT_LEAST);
-        self.over.store(true, Ordering::Relaxed);
-        self.clients
-            .into_iter()
-            .flat_map(|client| client.join().expect("a client"))
-            .collect()
+    /// Waits for so many answers more.
+    pub(crate) fn wait_for(&self, more: usize) {
+        let wanted = self.answered.load(Ordering::Relaxed) + more;
+        let began = Instant::now();
+        while self.answered.load(Ordering::Relaxed) < wanted {
+            assert!(began.elapsed() < Duration::from_secs(60), "nothing answers");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
-    fn wait_for(&self, requests: usize) {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while self.answered.load(Ordering::Relaxed) < requests {
-            assert!(
-                Instant::now() < deadline,
-                "fewer than {requests} requests were answered in 60 s"
-            );
-            thread::sleep(Duration::from_millis(10));
+    /// Stops; answers what came of everything.
+    pub(crate) fn finish(self) -> Tally {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut all = Tally::default();
+        for tally in self.runtime.block_on(self.workers.join_all()) {
+            all.count += tally.count;
+            all.failures.extend(tally.failures);
+            all.longest = all.longest.max(tally.longest);
+            all.releases.extend(tally.releases);
         }
+        all
     }
 }
 
-fn client(method: &str, port: u16, host: &str, over: &AtomicBool, answered: &AtomicUsize) -> Vec<String> {
-    let mut lost = Vec::new();
-    while !over.load(Ordering::Relaxed) {
-        let begin = Instant::now();
-        let outcome = request(method, port, host, "/");
-        // The tenant refuses to be written to, and that is an answer of its own.
-        match outcome.as_deref().map(status) {
-            Ok("200" | "405") => {
+/// Every second worker keeps its connection; each takes turns in reading, writing to the database, and sending.
+async fn work(door: Door, number: usize, stop: Arc<AtomicBool>, answered: Arc<AtomicUsize>) -> Tally {
+    let client = door.client(number % 2 == 0);
+    let mut tally = Tally::default();
+    while !stop.load(Ordering::Relaxed) {
+        let began = Instant::now();
+        let (what, outcome) = match (tally.count + number) % 3 {
+            0 => ("GET /api/v1/site", site(&client, &door).await),
+            1 => ("GET /", page(&client, &door).await),
+            _ => ("POST /", post(&client, &door).await),
+        };
+        tally.count += 1;
+        tally.longest = tally.longest.max(began.elapsed());
+        match outcome {
+            Ok(release) => {
                 answered.fetch_add(1, Ordering::Relaxed);
+                tally.releases.extend(release);
             }
-            Ok(status) => lost.push(format!("{method}: {status} after {:?}", begin.elapsed())),
-            Err(error) => lost.push(format!("{method}: {error} after {:?}", begin.elapsed())),
+            Err(why) => tally
+                .failures
+                .push(format!("{what} after {:?}: {why}", began.elapsed())),
         }
-        thread::sleep(Duration::from_millis(5));
+        tokio::time::sleep(PAUSE).await;
     }
-    lost
+    tally
 }
 
-/// One request to a tenant through the edge; the whole answer.
-pub(crate) fn request(method: &str, port: u16, host: &str, path: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-    )?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+async fn answer(request: reqwest::RequestBuilder, wanted: u16) -> Result<String, String> {
+    let answer = request.send().await.map_err(|error| format!("{error:?}"))?;
+    let status = answer.status().as_u16();
+    let body = answer.text().await.map_err(|error| format!("{error:?}"))?;
+    if status == wanted {
+        Ok(body)
+    } else {
+        Err(format!("{status}: {body}"))
+    }
 }
 
-fn status(answer: &str) -> &str {
-    answer.split(' ').nth(1).unwrap_or("no answer")
+/// The release that answered; its database must have answered too.
+async fn site(client: &reqwest::Client, door: &Door) -> Result<Option<String>, String> {
+    let body = answer(client.get(door.url("/api/v1/site")), 200).await?;
+    let site: serde_json::Value = serde_json::from_str(&body).map_err(|error| error.to_string())?;
+    if site["visits"]["total"].as_i64().is_none() {
+        return Err(format!("the database did not answer: {body}"));
+    }
+    Ok(site["release"].as_str().map(str::to_owned))
+}
+
+async fn page(client: &reqwest::Client, door: &Door) -> Result<Option<String>, String> {
+    let body = answer(client.get(door.url("/")), 200).await?;
+    if body.contains("visits-total\">–") {
+        return Err("the database did not answer".to_owned());
+    }
+    Ok(None)
+}
+
+/// The sample takes no posts: that it says so is an answer of the tenant, which the edge never gives by itself.
+async fn post(client: &reqwest::Client, door: &Door) -> Result<Option<String>, String> {
+    answer(client.post(door.url("/")).body("x".repeat(2000)), 405).await?;
+    Ok(None)
 }
