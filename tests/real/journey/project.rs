@@ -1,6 +1,6 @@
 //! A home and a project of its own for one test: this repository's sample, packed as `scripts/demo` packs it.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
