@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use systemprompt::server::world::Fault;
 
@@ -67,6 +68,17 @@ async fn every_request_has_an_id_of_its_own() {
     }
 }
 
+const CREATED: [&str; 8] = [
+    "provisioning_started",
+    "app_created",
+    "volume_created",
+    "ips_allocated",
+    "database_created",
+    "secrets_stored",
+    "certificate_added",
+    "infrastructure_ready",
+];
+
 /// The numbers of a tenant's events have no gap and no double, and every operation's steps are told once.
 async fn is_told_once(owner: &Client, tenant: &str, wanted: &[&str]) {
     let events = owner.list(&format!("{tenant}/events?limit=200")).await;
@@ -89,16 +101,6 @@ async fn crash(api: &mut Api, after: Duration) {
 
 #[tokio::test]
 async fn a_creation_goes_on_after_the_server_was_killed() {
-    const CREATED: [&str; 8] = [
-        "provisioning_started",
-        "app_created",
-        "volume_created",
-        "ips_allocated",
-        "database_created",
-        "secrets_stored",
-        "certificate_added",
-        "infrastructure_ready",
-    ];
     let mut api = Api::start();
     let world = api.server.world();
     for call in [
@@ -156,6 +158,33 @@ async fn a_deploy_goes_on_after_the_server_was_killed() {
             .count(),
         1
     );
+}
+
+#[tokio::test]
+async fn a_server_that_is_asked_to_stop_ends_its_streams_and_its_steps() {
+    let mut api = Api::start();
+    let world = api.server.world();
+    for call in ["provider.create_app", "databases.create"] {
+        world.plan(call, 1, Fault::Delay { millis: 1500 }).expect("plans");
+    }
+    let bought = api.owner.checkout("acme").await;
+    let tenant = format!("/api/v1/tenants/{}", text(&bought.json()["tenant_id"]));
+    let stream = api.owner.call(Method::GET, &format!("{tenant}/events"));
+    let stream = stream.header("accept", "text/event-stream").send().await;
+    let mut stream = stream.expect("a stream");
+    let mut told = String::new();
+    while !told.contains("event: provisioning_started\n") {
+        let chunk = stream.chunk().await.expect("it goes on").expect("it goes on");
+        told.push_str(&String::from_utf8_lossy(&chunk));
+    }
+    let began = std::time::Instant::now();
+    let stopped = api.server.stop();
+    assert_eq!(stopped.code, Some(0), "{}", api.server.log());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    stream.text().await.expect("an end that is not a break");
+    api.server.up();
+    api.owner.succeeded(&bought).await;
+    is_told_once(&api.owner, &tenant, &CREATED).await;
 }
 
 #[tokio::test]

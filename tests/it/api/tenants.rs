@@ -1,5 +1,7 @@
 //! Tenants from their purchase to their receipt.
 
+use std::path::Path;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -289,6 +291,30 @@ async fn a_deleted_tenant_leaves_a_receipt_and_its_name() {
     let last = api.owner.event_names(&tenant).await.pop();
     assert_eq!(last.as_deref(), Some("tenant_deleted"));
     api.owner.tenant("acme").await;
+}
+
+/// How many files the gate keeps for a tenant, wherever they are.
+fn kept_files(folder: &Path, tenant: &str) -> usize {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    paths
+        .map(|path| match path.is_dir() {
+            true => kept_files(&path, tenant),
+            false => usize::from(path.display().to_string().contains(&format!("{tenant}/"))),
+        })
+        .sum()
+}
+
+#[tokio::test]
+async fn a_deleted_tenants_images_are_gone() {
+    let api = Api::start();
+    let tenant = api.owner.tenant("acme").await;
+    let id = tenant.rsplit('/').next().expect("an id");
+    let registry = Path::new(&api.server.data_dir()).join("registry");
+    api.owner.push(&tenant, "one").await;
+    assert!(kept_files(&registry, id) >= 3, "a config, a layer, a manifest");
+    api.owner.succeeded(&api.owner.delete(&tenant).await).await;
+    assert_eq!(kept_files(&registry, id), 0);
 }
 
 #[tokio::test]

@@ -267,6 +267,14 @@ impl Server {
         }
     }
 
+    /// Asks the process to stop, as a service manager does; answers how it ended.
+    pub(crate) fn stop(&mut self) -> Said {
+        let child = self.child.take().expect("it runs");
+        let ask = format!("kill -TERM {}", child.id());
+        said(self.house.script(&ask).output().expect("bash runs")).ok();
+        ended(child)
+    }
+
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.data.path().join("log")).unwrap_or_default()
     }
@@ -338,6 +346,25 @@ impl Drop for Server {
 pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").port()
+}
+
+/// Waits for the server, whose outputs are read elsewhere, but not for ever.
+fn ended(mut child: Child) -> Said {
+    let began = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().expect("the child") {
+            return Said {
+                stdout: String::new(),
+                stderr: String::new(),
+                code: status.code(),
+            };
+        }
+        if began.elapsed() > PATIENCE {
+            let _ = child.kill();
+            panic!("the server did not stop");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Waits for a child, but not for ever.
