@@ -136,7 +136,7 @@ async fn verify_absent(cx: &StepContext<'_>) -> Result<Effects, StepError> {
         return Err(StepError::Fatal(Box::new(Failure {
             code: "resources-left".to_owned(),
             message: format!("failed to remove everything: {} is still there", left.join(", ")),
-            hint: Some("remove it by hand, then `systemprompt tenant retry`".to_owned()),
+            hint: Some("remove it by hand".to_owned()),
             ..Failure::default()
         })));
     }

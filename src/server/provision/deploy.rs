@@ -273,18 +273,27 @@ fn failed(case: &Case) -> Effects {
     effects
 }
 
-/// Tells that an operation can go neither on nor back.
+/// Tells that an operation can go neither on nor back, and the two ways out.
 pub(super) fn stuck(case: &Case) -> Effects {
-    let id = &case.operation.id;
-    let message = match &case.operation.error {
-        Some(error) => format!(
-            "`{}` is stuck at `{}`: {}",
-            case.operation.kind, error.step, error.message
-        ),
-        None => format!("`{}` is stuck", case.operation.kind),
+    let (id, kind) = (&case.operation.id, &case.operation.kind);
+    let ways = format!("`systemprompt operation retry {id}`, or `systemprompt operation abandon {id}`");
+    let Some(error) = &case.operation.error else {
+        return Effects::none().event(NewEvent::new("operation_stuck", format!("`{kind}` is stuck")));
     };
-    let detail = serde_json::json!({ "ways_out": ["retry", "abandon"], "operation_id": id });
-    Effects::none().event(NewEvent::new("operation_stuck", message).with(detail))
+    let message = format!("`{kind}` is stuck at `{}`: {}", error.step, error.message);
+    let detail = serde_json::json!({ "code": error.code, "step": error.step, "hint": ways });
+    let hint = match &error.hint {
+        Some(hint) => format!("{hint}; then {ways}"),
+        None => ways,
+    };
+    Effects {
+        error: Some(OperationError {
+            hint: Some(hint),
+            ..error.clone()
+        }),
+        ..Effects::none()
+    }
+    .event(NewEvent::new("operation_stuck", message).with(detail))
 }
 
 /// Tells that somebody gave an operation up.

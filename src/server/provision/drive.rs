@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::operation::{OperationError, OperationStatus};
+use crate::api::time::Time;
 use crate::server::provision::context::{Case, Failure, Parts, StepContext, StepError};
 use crate::server::provision::effects::Effects;
 use crate::server::provision::saga::{Ending, Next, Saga, Standing, StepDefinition, next, saga_of};
@@ -96,7 +97,7 @@ async fn turn(inner: &Inner, claimed: &OperationRow) -> Result<Turn, StoreError>
         Next::Finish(ending) => {
             let effects = saga.conclude(ending, parts, &case);
             record::conclude(parts, &case, ending, &effects).await?;
-            tell_log(&case, ending);
+            tell(&case, ending, parts.clock.now());
             inner.announce(&case.tenant.id);
             inner.checkpoint(Checkpoint::Concluded).await;
             Ok(Turn::LetGo)
@@ -272,8 +273,7 @@ impl Worker<'_> {
         let parts = &self.inner.parts;
         let wait = backoff(parts, row.attempts).max(after.unwrap_or_default());
         let millis = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-        let run_at =
-            crate::api::time::Time::from_millis(parts.clock.now().as_millis().saturating_add(millis));
+        let run_at = Time::from_millis(parts.clock.now().as_millis().saturating_add(millis));
         let event = NewEvent::new("step_retrying", format!("{what}; trying again")).with(serde_json::json!({
             "step": row.name, "attempt": row.attempts, "retry_in_ms": millis,
         }));
@@ -365,15 +365,24 @@ fn backoff(parts: &Parts, attempts: u32) -> Duration {
     whole.mul_f64(0.5 + f64::from(chance) / 512.0)
 }
 
-fn tell_log(case: &Case, ending: Ending) {
+fn tell(case: &Case, ending: Ending, now: Time) {
     let (id, tenant, kind) = (&case.operation.id, &case.tenant.id, &case.operation.kind);
+    let status = match ending {
+        Ending::Succeeded => "succeeded",
+        Ending::Failed => "failed",
+        Ending::Undone => "undone",
+        Ending::Stuck => "stuck",
+        Ending::Abandoned => "abandoned",
+    };
     match ending {
         Ending::Succeeded => tracing::info!(operation = %id, %tenant, "`{kind}` is done"),
-        Ending::Failed | Ending::Undone => {
-            tracing::warn!(operation = %id, %tenant, "`{kind}` is taken back");
+        Ending::Stuck => {
+            tracing::error!(operation = %id, %tenant, "`{kind}` needs a decision: retry or abandon")
         }
-        Ending::Stuck | Ending::Abandoned => {
-            tracing::error!(operation = %id, %tenant, "`{kind}` needs a decision: retry or abandon");
-        }
+        _ => tracing::warn!(operation = %id, %tenant, "`{kind}` is taken back"),
     }
+    let took = (now.as_millis() - case.operation.created_at.as_millis()) as f64 / 1000.0;
+    metrics::counter!("operations_total", "kind" => kind.clone(), "status" => status).increment(1);
+    metrics::histogram!("operation_duration_seconds", "kind" => kind.clone(), "status" => status)
+        .record(took);
 }

@@ -6,4 +6,5 @@ mod delete_tenant;
 mod deploy;
 mod others;
 mod proofs;
+mod replicas;
 pub(crate) mod rig;

@@ -1,8 +1,8 @@
 //! The store on both of its engines: every case runs on SQLite and, where there is one, on PostgreSQL.
 
-mod cases;
+pub(crate) mod cases;
 mod operations;
-mod postgres;
+pub(crate) mod postgres;
 
 use systemprompt::server::store::Store;
 
