@@ -45,7 +45,6 @@ pub(super) async fn bring(
     let reference = token.image();
     match (scanned, &args.image) {
         (Some(scanned), _) => {
-            project.confirm(context, &scanned).await?;
             build_image(context, &engine, (args, project), (scanned, &reference))
                 .await
                 .map_err(|error| at(Kind::BuildFailed, error))?;
@@ -79,7 +78,7 @@ async fn build_image(
     (args, project): (&Args, &Project),
     (scanned, reference): (Scanned, &str),
 ) -> Result<(), CliError> {
-    let Scanned { files, fingerprint } = scanned;
+    let Scanned { files, fingerprint } = &scanned;
     let label = (FINGERPRINT_LABEL, fingerprint.as_str());
     let found = if args.no_cache {
         None
@@ -92,6 +91,7 @@ async fn build_image(
             found
         }
         None => {
+            project.confirm(context, files).await?;
             let request = BuildRequest {
                 context: files.clone(),
                 reference: reference.to_owned(),
@@ -106,7 +106,7 @@ async fn build_image(
         }
     };
     let target = project.config.target.as_deref();
-    Ok(binary::check(engine, &files, project.build_args(), target, &built).await?)
+    Ok(binary::check(engine, files, project.build_args(), target, &built).await?)
 }
 
 /// Pushes, with a new credential when the old one ends in the middle of a long push.

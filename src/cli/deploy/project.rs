@@ -70,7 +70,7 @@ impl Project {
         &self.config.build_args
     }
 
-    /// Walks the build context once, takes its fingerprint.
+    /// Walks the build context once, refuses a Dockerfile that names secrets, takes the fingerprint.
     pub(super) async fn scan(&self, context: &Context) -> Result<Scanned, CliError> {
         let project = self.clone();
         let work = tokio::task::spawn_blocking(move || project.scan_now());
@@ -84,10 +84,8 @@ impl Project {
     }
 
     /// Says what people should know of the context that is about to be sent, and asks before a large one is.
-    pub(super) async fn confirm(&self, context: &Context, scanned: &Scanned) -> Result<(), CliError> {
-        let report = scanned
-            .files
-            .report(self.build_args(), self.config.target.as_deref());
+    pub(super) async fn confirm(&self, context: &Context, files: &BuildContext) -> Result<(), CliError> {
+        let report = files.report(self.build_args(), self.config.target.as_deref());
         for warning in &report.warnings {
             context.ui().warning(warning);
         }

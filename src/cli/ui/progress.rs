@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{DecimalBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::image::progress::{Progress, ProgressEvent};
 
@@ -159,9 +159,9 @@ impl Reporter {
             part.said = Instant::now();
             let of = part
                 .total
-                .map(|total| format!(" of {}", HumanBytes(total)))
+                .map(|total| format!(" of {}", DecimalBytes(total)))
                 .unwrap_or_default();
-            self.line(&format!("{}: {}{of}", part.label, HumanBytes(done)));
+            self.line(&format!("{}: {}{of}", part.label, DecimalBytes(done)));
         }
     }
 
@@ -198,6 +198,6 @@ impl Progress for Reporter {
 }
 
 fn bytes_style() -> ProgressStyle {
-    ProgressStyle::with_template("{spinner} {msg} {wide_bar} {bytes}/{total_bytes} {eta}")
+    ProgressStyle::with_template("{spinner} {msg} {wide_bar} {decimal_bytes}/{decimal_total_bytes} {eta}")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -10,6 +10,8 @@ use crate::image::progress::{Progress, ProgressEvent};
 
 /// How many lines of output an error carries.
 const TAIL: usize = 30;
+/// How many characters of a step are shown.
+const LABEL: usize = 100;
 
 /// Reads the engine's answer line by line.
 pub(super) struct Lines<'a> {
@@ -77,7 +79,7 @@ impl<'a> Lines<'a> {
         let message = message.trim().trim_start_matches("failed to solve: ").to_owned();
         ImageError::BuildFailed {
             step: match step {
-                Some(step) => format!("`{}`", step.name),
+                Some(step) => format!("`{}`", shortened(&step.name)),
                 None => "the Dockerfile".to_owned(),
             },
             message: plain(&message),
@@ -155,10 +157,9 @@ impl<'a> Lines<'a> {
     fn begin(&mut self, id: &str, name: String) {
         self.current = Some(id.to_owned());
         if is_shown(&name) {
-            let label = name.clone();
             self.progress.report(ProgressEvent::Started {
                 id: id.to_owned(),
-                label,
+                label: shortened(&name),
                 total_bytes: None,
             });
         }
@@ -208,9 +209,18 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// BuildKit's own errands are not steps of the Dockerfile.
+/// Steps are numbered; what is not is an errand of the builder's own.
 fn is_shown(name: &str) -> bool {
-    !name.starts_with("[internal]") && !name.starts_with("exporting ") && !name.is_empty()
+    name.starts_with('[') && !name.starts_with("[internal]")
+}
+
+/// A step in one line that is not longer than people read.
+fn shortened(name: &str) -> String {
+    let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
+    match name.char_indices().nth(LABEL) {
+        Some((end, _)) => format!("{}…", name.get(..end).unwrap_or_default()),
+        None => name,
+    }
 }
 
 /// Without colours and cursor movements; of a line that was drawn over, what is seen at the end.
