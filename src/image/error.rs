@@ -153,7 +153,8 @@ impl ImageError {
             Self::DigestMismatch { .. } => {
                 "somebody else pushed this tag at the same time; run the command again".to_owned()
             }
-            Self::Engine { .. } | Self::File { .. } | Self::BuildFailed { .. } => return None,
+            Self::BuildFailed { message, .. } => return build_hint(message).map(str::to_owned),
+            Self::Engine { .. } | Self::File { .. } => return None,
         };
         Some(text)
     }
@@ -171,5 +172,35 @@ impl ImageError {
     pub(crate) fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { what, path, source }
+    }
+}
+
+/// Two failures of builds are never the Dockerfile's own fault, and the engine does not say so.
+fn build_hint(message: &str) -> Option<&'static str> {
+    const NOT_COPIED: [&str; 4] = [
+        "failed to compute cache key",
+        "failed to calculate checksum",
+        "COPY failed",
+        "ADD failed",
+    ];
+    const NOT_PULLED: [&str; 5] = [
+        "pull access denied",
+        "manifest unknown",
+        "no such host",
+        "dial tcp",
+        "failed to resolve source metadata",
+    ];
+    let has = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    if has(&NOT_COPIED) {
+        Some(
+            "the file is not there, or the ignore file leaves it out; `systemprompt doctor` says what is not built",
+        )
+    } else if has(&NOT_PULLED) {
+        Some(
+            "the base image is not on this engine and cannot be pulled; try `docker pull`, or choose another base \
+             image",
+        )
+    } else {
+        None
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures::StreamExt as _;
 
+use crate::image::build::find;
 use crate::image::engine::Engine;
 use crate::image::error::ImageError;
 use crate::image::progress::{Progress, ProgressEvent};
@@ -33,7 +34,7 @@ pub async fn ensure(
     wanted: &Wanted<'_>,
     progress: &dyn Progress,
 ) -> Result<Found, ImageError> {
-    if exists(engine, wanted.image).await? {
+    if find(engine, wanted.image).await?.is_some() {
         return Ok(Found {
             image: wanted.image.to_owned(),
             is_stand_in: false,
@@ -45,21 +46,12 @@ pub async fn ensure(
             is_stand_in: false,
         }),
         Err(error) => match wanted.stand_in {
-            Some(stand_in) if exists(engine, stand_in).await? => Ok(Found {
+            Some(stand_in) if find(engine, stand_in).await?.is_some() => Ok(Found {
                 image: stand_in.to_owned(),
                 is_stand_in: true,
             }),
             _ => Err(error),
         },
-    }
-}
-
-/// Whether the engine has the image.
-pub async fn exists(engine: &Engine, image: &str) -> Result<bool, ImageError> {
-    match engine.docker().inspect_image(image).await {
-        Ok(_) => Ok(true),
-        Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }) => Ok(false),
-        Err(error) => Err(ImageError::engine(format!("look for the image `{image}`"))(error)),
     }
 }
 

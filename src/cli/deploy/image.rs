@@ -10,11 +10,11 @@ use crate::cli::deploy::Args;
 use crate::cli::deploy::project::{Project, Scanned, at};
 use crate::cli::error::{CliError, Kind};
 use crate::image::binary;
-use crate::image::build::{self, BuildRequest};
+use crate::image::build::{self, BuildRequest, Built};
 use crate::image::engine::Engine;
 use crate::image::error::ImageError;
+use crate::image::progress::Progress;
 use crate::image::push::{self, PushRequest};
-use crate::image::{progress::Progress, pull};
 
 /// Carries the fingerprint, so that an image that is there already is known.
 const FINGERPRINT_LABEL: &str = "io.systemprompt.fingerprint";
@@ -29,6 +29,8 @@ pub(super) struct Brought {
     /// The reference to deploy.
     pub(super) image: String,
     pub(super) digest: String,
+    /// Of the inputs that it was built from, where it says so.
+    pub(super) fingerprint: Option<String>,
 }
 
 /// Builds if there is something to build, then pushes.
@@ -43,32 +45,31 @@ pub(super) async fn bring(
     let environment = context.engine_environment(args.docker_host.clone(), args.docker_context.clone());
     let engine = Engine::connect(&environment).await?;
     let reference = token.image();
-    match (scanned, &args.image) {
-        (Some(scanned), _) => {
-            build_image(context, &engine, (args, project), (scanned, &reference))
-                .await
-                .map_err(|error| at(Kind::BuildFailed, error))?;
-        }
+    let built = match (scanned, &args.image) {
+        (Some(scanned), _) => build_image(context, &engine, (args, project), (scanned, &reference))
+            .await
+            .map_err(|error| at(Kind::BuildFailed, error))?,
         (None, Some(image)) => {
-            if !pull::exists(&engine, image).await? {
+            if build::find(&engine, image).await?.is_none() {
                 return Err(CliError::new(Kind::NotFound, format!("the engine has no image `{image}`"))
                     .hint(format!("get it with `docker pull {image}`, or see those that are there with `docker image ls`")));
             }
-            build::tag(&engine, image, &reference).await?;
+            build::tag(&engine, image, &reference).await?
         }
-        (None, None) if !pull::exists(&engine, &reference).await? => {
-            return Err(CliError::new(
+        (None, None) => build::find(&engine, &reference).await?.ok_or_else(|| {
+            CliError::new(
                 Kind::NotFound,
                 "no image was built for this tenant on this engine yet",
             )
-            .hint("leave `--skip-build` out, or name an image with `--image REFERENCE`"));
-        }
-        (None, None) => {}
-    }
+            .hint("leave `--skip-build` out, or name an image with `--image REFERENCE`")
+        })?,
+    };
     let digest = push_image(context, &engine, id, token).await?;
+    let fingerprint = built.labels.get(FINGERPRINT_LABEL).cloned();
     Ok(Brought {
         image: reference,
         digest,
+        fingerprint,
     })
 }
 
@@ -77,14 +78,14 @@ async fn build_image(
     engine: &Engine,
     (args, project): (&Args, &Project),
     (scanned, reference): (Scanned, &str),
-) -> Result<(), CliError> {
+) -> Result<Built, CliError> {
     let Scanned { files, fingerprint } = &scanned;
-    let label = (FINGERPRINT_LABEL, fingerprint.as_str());
     let found = if args.no_cache {
         None
     } else {
-        build::find(engine, reference, label).await?
+        build::find(engine, reference).await?
     };
+    let found = found.filter(|built| built.labels.get(FINGERPRINT_LABEL) == Some(fingerprint));
     let built = match found {
         Some(found) => {
             context.ui().status("the image is built from these files already");
@@ -106,7 +107,8 @@ async fn build_image(
         }
     };
     let target = project.config.target.as_deref();
-    Ok(binary::check(engine, files, project.build_args(), target, &built).await?)
+    binary::check(engine, files, project.build_args(), target, &built).await?;
+    Ok(built)
 }
 
 /// Pushes, with a new credential when the old one ends in the middle of a long push.

@@ -88,7 +88,6 @@ pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         (None, false) => Some(project.scan(context).await?),
         _ => None,
     };
-    request.fingerprint = scanned.as_ref().map(|scanned| scanned.fingerprint.clone());
     if let Some(scanned) = scanned
         .as_ref()
         .filter(|scanned| !args.no_cache && is_serving(&report, scanned))
@@ -100,10 +99,17 @@ pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
             .ui()
             .status("nothing has changed but secrets; they are released with the image that runs");
         request.digest = report.release.as_ref().map(|release| release.digest.clone());
-    } else if args.image.as_deref() != Some(CURRENT) {
+        request.fingerprint = Some(scanned.fingerprint.clone());
+    } else if args.image.as_deref() == Some(CURRENT) {
+        request.fingerprint = report
+            .release
+            .as_ref()
+            .and_then(|release| release.fingerprint.clone());
+    } else {
         let pushed = image::bring(context, &args, (&id, &project), scanned).await?;
         request.image = pushed.image;
         request.digest = Some(pushed.digest);
+        request.fingerprint = pushed.fingerprint;
     }
     release(context, &args, &report, &request).await
 }

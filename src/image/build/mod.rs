@@ -47,6 +47,8 @@ pub struct Built {
     pub size_bytes: u64,
     /// What it says it runs on: `linux/amd64`.
     pub platform: String,
+    /// What is written into it.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Builds and tags. Nothing counts as success but an image id from the engine.
@@ -99,26 +101,15 @@ pub async fn build(
     Ok(built)
 }
 
-/// Finds an image that was built from the inputs with this fingerprint label, if `reference` still is one.
-pub async fn find(
-    engine: &Engine,
-    reference: &str,
-    label: (&str, &str),
-) -> Result<Option<Built>, ImageError> {
-    let image = match engine.docker().inspect_image(reference).await {
-        Ok(image) => image,
-        Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => return Ok(None),
-        Err(error) => {
-            return Err(ImageError::engine(format!("look for the image `{reference}`"))(
-                error,
-            ));
-        }
-    };
-    let labels = image.config.as_ref().and_then(|config| config.labels.as_ref());
-    let is_it = labels
-        .and_then(|labels| labels.get(label.0))
-        .is_some_and(|value| value == label.1);
-    Ok(is_it.then(|| described(image)))
+/// What the engine has under this name, if anything.
+pub async fn find(engine: &Engine, reference: &str) -> Result<Option<Built>, ImageError> {
+    match engine.docker().inspect_image(reference).await {
+        Ok(image) => Ok(Some(described(image))),
+        Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+        Err(error) => Err(ImageError::engine(format!("look for the image `{reference}`"))(
+            error,
+        )),
+    }
 }
 
 /// Gives `image` another name, and says what it is.
@@ -163,6 +154,12 @@ fn described(image: bollard::models::ImageInspect) -> Built {
             part(&image.os, "linux"),
             part(&image.architecture, "unknown")
         ),
+        labels: image
+            .config
+            .and_then(|config| config.labels)
+            .into_iter()
+            .flatten()
+            .collect(),
         image_id: image.id.unwrap_or_default(),
         size_bytes: image
             .size
