@@ -114,12 +114,26 @@ fn block_on(context: &Context, command: Command) -> Result<(), CliError> {
         }
         tokio::select! {
             outcome = run(context, command) => outcome,
-            _ = tokio::signal::ctrl_c() => Err(context.interrupted()),
+            () = told_to_stop() => Err(context.interrupted()),
         }
     });
     // A prompt may still wait for a key on its own thread; it ends with the process.
     runtime.shutdown_background();
     outcome
+}
+
+/// Ctrl-C, or the polite signal of whoever manages this process: both leave the terminal in order.
+async fn told_to_stop() {
+    let terminated = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => signal.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminated => {}
+    }
 }
 
 async fn run(context: &Context, command: Command) -> Result<(), CliError> {

@@ -24,10 +24,10 @@ impl Client {
     ) -> Result<(), ClientError> {
         let mut query = query.clone();
         let mut last: Vec<LogLine> = Vec::new();
+        let mut was_connected = false;
         loop {
-            let mut told = false;
             let ended = self
-                .read_logs_once(tenant, &query, &mut |line| {
+                .read_logs_once(tenant, &query, &mut was_connected, &mut |line| {
                     // A new connection begins at the last time that was seen: lines of that moment come again.
                     if last.contains(&line) {
                         return ControlFlow::Continue(());
@@ -36,7 +36,6 @@ impl Client {
                         last.clear();
                     }
                     last.push(line.clone());
-                    told = true;
                     take(line)
                 })
                 .await;
@@ -44,8 +43,8 @@ impl Client {
                 Ok(ControlFlow::Break(())) => return Ok(()),
                 Ok(ControlFlow::Continue(())) if !query.follow => return Ok(()),
                 Ok(ControlFlow::Continue(())) => {}
-                Err(error) if query.follow && told && error.is_passing() => {}
-                Err(error) if query.follow && !last.is_empty() && error.is_passing() => {
+                Err(ClientError::Broken { .. }) if query.follow => {}
+                Err(error) if query.follow && was_connected && error.is_passing() => {
                     (self.inner.notice)(&format!("{error}; still trying"));
                 }
                 Err(error) => return Err(error),
@@ -62,6 +61,7 @@ impl Client {
         &self,
         tenant: &TenantId,
         query: &LogQuery,
+        was_connected: &mut bool,
         take: &mut (dyn FnMut(LogLine) -> ControlFlow<()> + Send),
     ) -> Result<ControlFlow<()>, ClientError> {
         let url = self.url(&format!("/api/v1/tenants/{tenant}/logs"), None);
@@ -74,6 +74,7 @@ impl Client {
             .bearer_auth(self.access_token().await?.expose());
         let response = request.send().await.map_err(|error| self.lost(error))?;
         let mut chunks = self.accepted(response).await?.bytes_stream();
+        *was_connected = true;
         let mut rest: Vec<u8> = Vec::new();
         while let Some(chunk) = chunks.next().await {
             rest.extend_from_slice(&chunk.map_err(|error| self.lost(error))?);

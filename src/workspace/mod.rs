@@ -68,6 +68,7 @@ impl Workspace {
 
     /// Holds off every other command that writes here. Waits for it 10 seconds.
     pub fn lock(&self) -> Result<Lock, WorkspaceError> {
+        self.ensure_ignored()?;
         Lock::take(&self.folder().join("workspace.lock"))
     }
 

@@ -132,14 +132,18 @@ impl Workspace {
         file::write_yaml(&path, profile)
     }
 
-    /// Removes a profile and its secrets; one that is not there is fine.
-    pub fn remove_profile(&self, name: &str) -> Result<(), WorkspaceError> {
+    /// Forgets the profile of a tenant that is gone. What the person has put into it themselves stays, and `false`
+    /// is answered then; else its folder goes too.
+    pub fn forget_profile(&self, name: &str) -> Result<bool, WorkspaceError> {
+        if self.drop_given_secrets(name)? {
+            return Ok(false);
+        }
         let folder = self.profile_folder(name);
         match std::fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(WorkspaceError::write(&folder, error))
             }
-            _ => Ok(()),
+            _ => Ok(true),
         }
     }
 }
@@ -147,7 +151,9 @@ impl Workspace {
 #[cfg(test)]
 mod tests {
     use super::Profile;
+    use crate::api::secret::SecretText;
     use crate::workspace::Workspace;
+    use crate::workspace::file::{self, Mode};
 
     #[test]
     fn is_written_as_the_contract_says_and_an_edited_one_is_kept() {
@@ -166,5 +172,21 @@ mod tests {
         let other = Profile::new("ten_1", "sqlite", "http://elsewhere", "ten_1", true);
         workspace.ensure_profile(&other).expect("keeps");
         assert_eq!(workspace.read_profile("ten_1").expect("reads"), Some(profile));
+    }
+
+    #[test]
+    fn what_the_person_put_in_outlives_the_tenant() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let workspace = Workspace::at(folder.path().to_owned());
+        let path = workspace.secrets_path("a");
+        let (url, jwt) = (SecretText::new("postgresql://x"), SecretText::new("y"));
+        workspace.keep_secrets("a", &url, &jwt).expect("keeps");
+        assert!(workspace.forget_profile("a").expect("forgets"));
+        assert!(!workspace.profile_folder("a").exists());
+        file::write(&path, br#"{"openai": "sk-1", "github": null}"#, Mode::Private).expect("writes");
+        workspace.keep_secrets("a", &url, &jwt).expect("keeps");
+        assert!(!workspace.forget_profile("a").expect("forgets"));
+        let text = std::fs::read_to_string(&path).expect("reads");
+        assert!(text.contains("sk-1") && !text.contains("postgresql"), "{text}");
     }
 }

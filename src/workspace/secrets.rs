@@ -9,6 +9,8 @@ use crate::workspace::Workspace;
 use crate::workspace::error::WorkspaceError;
 use crate::workspace::file::{self, Mode};
 
+/// What a tenant is given.
+const GIVEN: [&str; 2] = ["jwt_secret", "database_url"];
 /// Keys that the file always has, so that a person sees where to put them.
 const PLACES: [&str; 4] = ["anthropic", "openai", "gemini", "github"];
 
@@ -22,7 +24,7 @@ impl Workspace {
     /// Whether the profile has the two secrets that a tenant is given.
     pub fn has_secrets(&self, profile: &str) -> Result<bool, WorkspaceError> {
         let values: Map<String, Value> = file::read_json(&self.secrets_path(profile), Mode::Private)?;
-        Ok(["jwt_secret", "database_url"]
+        Ok(GIVEN
             .iter()
             .all(|key| values.get(*key).is_some_and(Value::is_string)))
     }
@@ -37,6 +39,22 @@ impl Workspace {
                 _ => None,
             })
             .collect())
+    }
+
+    /// Takes out what the tenant was given; answers whether anything else is left.
+    pub(super) fn drop_given_secrets(&self, profile: &str) -> Result<bool, WorkspaceError> {
+        let _lock = self.lock()?;
+        let path = self.secrets_path(profile);
+        let mut values: Map<String, Value> = file::read_json(&path, Mode::Private)?;
+        let before = values.len();
+        for given in GIVEN {
+            values.shift_remove(given);
+        }
+        let is_left = values.values().any(|value| !value.is_null());
+        if is_left && values.len() != before {
+            file::write_json(&path, &values, Mode::Private)?;
+        }
+        Ok(is_left)
     }
 
     /// Puts what a tenant was given into its profile; every other key of the file stays.

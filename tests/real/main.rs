@@ -13,6 +13,7 @@ mod gate;
 mod image;
 mod installation;
 mod journey;
+mod local_tenant;
 mod provider;
 mod runtime;
 

@@ -9,6 +9,7 @@ use crate::cli::follow::{WaitArgs, wait};
 use crate::cli::tenant::pick::{Picked, pick};
 use crate::cli::tenant::{TenantArg, local};
 use crate::cli::ui::Prompt;
+use crate::workspace::Workspace;
 
 /// Flags of `systemprompt tenant delete`.
 #[derive(Debug, Default, clap::Args)]
@@ -75,7 +76,7 @@ async fn delete_cloud(context: &Context, args: &Args, tenant: &Tenant) -> Result
         return Ok(());
     };
     if let Some(workspace) = context.find_workspace() {
-        workspace.remove_profile(tenant.id.as_str())?;
+        forget_profile(context, workspace, tenant.id.as_str())?;
         if workspace.read_tenants()?.find(tenant.id.as_str()).is_some() {
             workspace.change_tenants(|tenants| tenants.remove(&tenant.id))?;
         }
@@ -86,4 +87,17 @@ async fn delete_cloud(context: &Context, args: &Args, tenant: &Tenant) -> Result
         &json!({ "deleted": tenant.id, "name": tenant.name, "operation": operation, "receipt": receipt }),
         format!("`{}` and everything that it had are gone", tenant.name),
     )
+}
+
+/// Forgets the profile of a tenant that is gone, and says when the person's own keys are left in it.
+pub(super) fn forget_profile(context: &Context, workspace: &Workspace, name: &str) -> Result<(), CliError> {
+    if !workspace.forget_profile(name)? {
+        let path = workspace.secrets_path(name);
+        let path = path.strip_prefix(workspace.root()).unwrap_or(&path);
+        context.ui().status(format!(
+            "`{}` keeps the keys that you put there yourself",
+            path.display()
+        ));
+    }
+    Ok(())
 }

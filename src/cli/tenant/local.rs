@@ -7,6 +7,7 @@ use crate::api::secret::SecretText;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Kind};
 use crate::cli::tenant::create::{Args, Database, name};
+use crate::cli::tenant::delete::forget_profile;
 use crate::cli::tenant::show::Lines;
 use crate::image::database::{DEFAULT_IMAGE, DatabaseState, LocalDatabase};
 use crate::image::engine::Engine;
@@ -164,7 +165,7 @@ pub(super) async fn delete(context: &Context, entry: &TenantEntry) -> Result<(),
         file::remove(&database.compose_path())?;
         file::remove(&database.environment_path())?;
     }
-    workspace.remove_profile(entry.name.as_str())?;
+    forget_profile(context, workspace, entry.name.as_str())?;
     workspace.change_tenants(|tenants| tenants.remove(&entry.id))?;
     context.ui().done(
         &json!({ "deleted": entry.id, "name": entry.name }),
