@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use crate::cli::context::Context;
-use crate::cli::error::CliError;
+use crate::cli::error::{CliError, Kind};
 use crate::server::config::ServeFlags;
-use crate::server::{Ready, Server, ServerError};
+use crate::server::{Class, Ready, Server, ServerError};
 
 /// Flags of `systemprompt serve`.
 #[derive(Debug, clap::Args)]
@@ -49,10 +49,15 @@ fn tell(context: &Context, ready: &Ready) {
 }
 
 /// The server's refusal in the command line's form.
-fn failed(error: ServerError) -> CliError {
-    let message = error.to_string();
+pub fn failed(error: ServerError) -> CliError {
+    let kind = match error.class() {
+        Class::Failed => Kind::Failed,
+        Class::Input => Kind::Usage,
+        Class::Absent => Kind::NotFound,
+        Class::Conflict => Kind::Conflict,
+    };
     let hint = error.hint();
-    let error = CliError::failed(message).because(error);
+    let error = CliError::new(kind, error.to_string()).because(error);
     match hint {
         Some(hint) => error.hint(hint),
         None => error,

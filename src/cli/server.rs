@@ -11,10 +11,10 @@ use crate::api::id::TenantId;
 use crate::api::oauth::Scope;
 use crate::api::secret::SecretText;
 use crate::cli::context::{Context, DEFAULT_SERVER};
-use crate::cli::error::CliError;
+use crate::cli::error::{CliError, Kind};
 use crate::cli::ui::{Prompt, Table};
 use crate::server::config::DataFlags;
-use crate::server::{Maintenance, MaintenanceError, Server};
+use crate::server::{Class, Maintenance, MaintenanceError, Server};
 
 /// Flags of `systemprompt server`.
 #[derive(Debug, clap::Args)]
@@ -167,15 +167,18 @@ pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
 async fn open(context: &Context, data: DataFlags) -> Result<Maintenance, CliError> {
     Server::maintain(data, context.clock().clone())
         .await
-        .map_err(|error| {
-            let hint = error.hint();
-            with_hint(CliError::failed(error.to_string()).because(error), hint)
-        })
+        .map_err(crate::cli::serve::failed)
 }
 
 fn failed(error: MaintenanceError) -> CliError {
     let hint = error.hint();
-    with_hint(CliError::failed(error.to_string()).because(error), hint)
+    let kind = match error.class() {
+        Class::Failed => Kind::Failed,
+        Class::Input => Kind::Usage,
+        Class::Absent => Kind::NotFound,
+        Class::Conflict => Kind::Conflict,
+    };
+    with_hint(CliError::new(kind, error.to_string()).because(error), hint)
 }
 
 fn with_hint(error: CliError, hint: Option<String>) -> CliError {
@@ -193,7 +196,7 @@ async fn migrate_up(context: &Context, place: Where) -> Result<(), CliError> {
         .ui()
         .result(&json!({ "applied": applied }), || match applied.len() {
             0 => "the database is up to date".to_owned(),
-            count => format!("applied {count} of the database's migrations"),
+            count => format!("migrations applied: {count}"),
         })
 }
 
@@ -205,7 +208,7 @@ async fn migrate_status(context: &Context, place: Where) -> Result<(), CliError>
     let document = json!({ "up_to_date": missing == 0, "missing": missing });
     context.ui().result(&document, || match missing {
         0 => "the database is up to date".to_owned(),
-        count => format!("the database is {count} migrations behind; run `systemprompt server migrate up`"),
+        count => format!("migrations that are missing: {count}; run `systemprompt server migrate up`"),
     })
 }
 

@@ -293,8 +293,11 @@ impl Settings {
     /// # Errors
     /// A variable, the public URL or the password file cannot be used.
     pub fn resolve(flags: ServeFlags, environment: &Environment) -> Result<Self, ConfigError> {
-        const PORT: &str = "a port (1 to 65535)";
         let text = |flag: Option<String>, name: &str| flag.or_else(|| environment.text(name));
+        let port = |flag: Option<u16>, name, default| match flag {
+            Some(port) => Ok(port),
+            None => Ok(environment.parse(name, "a port (1 to 65535)")?.unwrap_or(default)),
+        };
         let public_url = text(flags.public_url, "SYSTEMPROMPT_PUBLIC_URL")
             .map(|url| normal_url(&url))
             .transpose()?;
@@ -324,18 +327,8 @@ impl Settings {
                 .unwrap_or_else(|| "postgres:16-alpine".to_owned()),
             edge_image: text(flags.edge_image, "SYSTEMPROMPT_EDGE_IMAGE")
                 .unwrap_or_else(|| "caddy:2".to_owned()),
-            edge_http_port: match flags.edge_http_port {
-                Some(port) => port,
-                None => environment
-                    .parse("SYSTEMPROMPT_EDGE_HTTP_PORT", PORT)?
-                    .unwrap_or(8080),
-            },
-            edge_https_port: match flags.edge_https_port {
-                Some(port) => port,
-                None => environment
-                    .parse("SYSTEMPROMPT_EDGE_HTTPS_PORT", PORT)?
-                    .unwrap_or(8443),
-            },
+            edge_http_port: port(flags.edge_http_port, "SYSTEMPROMPT_EDGE_HTTP_PORT", 8080)?,
+            edge_https_port: port(flags.edge_https_port, "SYSTEMPROMPT_EDGE_HTTPS_PORT", 8443)?,
             address_pool: text(flags.address_pool, "SYSTEMPROMPT_ADDRESS_POOL")
                 .unwrap_or_else(|| "10.213.0.0/16".to_owned()),
             tenant_database_url: flags.tenant_database_url.or_else(|| {

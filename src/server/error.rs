@@ -8,7 +8,7 @@ use crate::server::config::ConfigError;
 use crate::server::databases::DatabaseError;
 use crate::server::edge::EdgeError;
 use crate::server::installation::InstallationError;
-use crate::server::maintenance::MaintenanceError;
+use crate::server::maintenance::{Class, MaintenanceError};
 use crate::server::providers::ProviderError;
 use crate::server::providers::docker::InvalidPool;
 use crate::server::registry::GateError;
@@ -79,6 +79,18 @@ pub enum ServerError {
 }
 
 impl ServerError {
+    /// Whose fault it is.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Config(_) | Self::Pool(_) | Self::Auth(AuthError::Invalid { .. }) => Class::Input,
+            Self::Installation(InstallationError::Held { .. }) => Class::Conflict,
+            Self::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => Class::Conflict,
+            Self::Behind(error) => error.class(),
+            _ => Class::Failed,
+        }
+    }
+
     /// The next thing to do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

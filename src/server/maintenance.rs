@@ -35,11 +35,35 @@ pub enum MaintenanceError {
     #[error("the account has no tenant `{0}`")]
     NoTenant(String),
     /// The database lacks migrations.
-    #[error("the database is {0} migrations behind this binary")]
+    #[error("the database is behind this binary: migrations that it lacks: {0}")]
     Behind(usize),
 }
 
+/// Whose fault a failure is, as far as scripts care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Anything that has no class of its own.
+    Failed,
+    /// A setting or an argument.
+    Input,
+    /// What was named is not there.
+    Absent,
+    /// Somebody else has it.
+    Conflict,
+}
+
 impl MaintenanceError {
+    /// Whose fault it is.
+    #[must_use]
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::NoAccount(_) | Self::NoTenant(_) => Class::Absent,
+            Self::Auth(AuthError::AccountExists(_)) => Class::Conflict,
+            Self::Auth(AuthError::Invalid { .. }) => Class::Input,
+            Self::Installation(_) | Self::Auth(_) | Self::Store(_) | Self::Behind(_) => Class::Failed,
+        }
+    }
+
     /// The next thing to do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

@@ -48,7 +48,7 @@ use crate::server::edge::{Edge, EdgeSettings};
 pub use crate::server::error::ServerError;
 use crate::server::http::{App, Limits};
 use crate::server::installation::Installation;
-pub use crate::server::maintenance::{Maintenance, MaintenanceError};
+pub use crate::server::maintenance::{Class, Maintenance, MaintenanceError};
 use crate::server::providers::Provider;
 use crate::server::providers::docker::DockerProvider;
 use crate::server::providers::fake::FakeProvider;

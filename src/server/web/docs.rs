@@ -14,6 +14,7 @@ use crate::server::http::problem::{self, Kind};
 #[template(path = "pages/docs.html")]
 struct Docs {
     title: String,
+    /// HTML.
     description: String,
     groups: Vec<Group>,
     problems: &'static [&'static Kind],
@@ -31,7 +32,9 @@ struct Route {
     method: String,
     verb: String,
     path: String,
+    /// HTML.
     summary: String,
+    /// HTML.
     description: String,
     parameters: Vec<Field>,
     bodies: Vec<Body>,
@@ -43,6 +46,7 @@ struct Field {
     place: String,
     /// HTML: a type, with links to schemas.
     kind: String,
+    /// HTML.
     description: String,
     required: bool,
 }
@@ -60,11 +64,24 @@ struct Reply {
 
 struct Schema {
     name: String,
+    /// HTML.
     description: String,
     /// HTML; empty for objects.
     kind: String,
     fields: Vec<Field>,
 }
+
+/// The order in which a newcomer needs them; other groups come after.
+const ORDER: [&str; 8] = [
+    "Signing in",
+    "Account",
+    "Plans",
+    "Tenants",
+    "Deploying",
+    "Secrets",
+    "Operations",
+    "Server",
+];
 
 static PAGE: LazyLock<String> = LazyLock::new(|| match serde_json::to_value(document()) {
     Ok(document) => read(&document).render().unwrap_or_else(|error| error.to_string()),
@@ -95,9 +112,15 @@ fn read(document: &Value) -> Docs {
             }
         }
     }
+    groups.sort_by_key(|group| {
+        ORDER
+            .iter()
+            .position(|name| *name == group.name)
+            .unwrap_or(ORDER.len())
+    });
     Docs {
         title: text(&document["info"]["title"]),
-        description: text(&document["info"]["description"]),
+        description: prose(&document["info"]["description"]),
         groups,
         problems: problem::ALL,
         schemas: entries(&document["components"]["schemas"])
@@ -113,14 +136,14 @@ fn read_route(path: &str, method: &str, operation: &Value) -> Route {
         method: method.to_uppercase(),
         verb: method.to_owned(),
         path: path.to_owned(),
-        summary: text(&operation["summary"]),
-        description: text(&operation["description"]),
+        summary: prose(&operation["summary"]),
+        description: prose(&operation["description"]),
         parameters: parameters
             .map(|parameter| Field {
                 name: text(&parameter["name"]),
                 place: text(&parameter["in"]),
                 kind: kind_of(&parameter["schema"]),
-                description: text(&parameter["description"]),
+                description: prose(&parameter["description"]),
                 required: parameter["required"].as_bool().unwrap_or(false),
             })
             .collect(),
@@ -155,13 +178,13 @@ fn read_schema(name: &str, schema: &Value) -> Schema {
             name: name.to_owned(),
             place: String::new(),
             kind: kind_of(property),
-            description: text(&property["description"]),
+            description: prose(&property["description"]),
             required: required.contains(&name),
         })
         .collect();
     Schema {
         name: name.to_owned(),
-        description: text(&schema["description"]),
+        description: prose(&schema["description"]),
         kind: if fields.is_empty() {
             kind_of(schema)
         } else {
@@ -227,6 +250,21 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
+/// A description as HTML: backticks become code.
+fn prose(value: &Value) -> String {
+    let escaped = escape(value.as_str().unwrap_or_default());
+    let mut html = String::with_capacity(escaped.len());
+    for (index, part) in escaped.split('`').enumerate() {
+        html.push_str(match (index, index % 2) {
+            (0, _) => "",
+            (_, 1) => "<code>",
+            _ => "</code>",
+        });
+        html.push_str(part);
+    }
+    html
+}
+
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
@@ -236,7 +274,7 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{PAGE, kind_of};
+    use super::{PAGE, kind_of, prose};
     use crate::api::routes::ALL;
     use serde_json::json;
 
@@ -260,6 +298,15 @@ mod tests {
                 "#{anchor} leads nowhere"
             );
         }
+    }
+
+    #[test]
+    fn backticks_become_code() {
+        assert_eq!(
+            prose(&json!("send `A` & `B`")),
+            "send <code>A</code> &amp; <code>B</code>"
+        );
+        assert_eq!(prose(&json!("`A`")), "<code>A</code>");
     }
 
     #[test]

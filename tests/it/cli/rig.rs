@@ -275,6 +275,26 @@ impl Server {
         ended(child)
     }
 
+    /// The same, and answers how long it took; it must end well.
+    pub(crate) fn stop_well(&mut self) -> Duration {
+        let mut child = self.child.take().expect("a server that runs");
+        let began = Instant::now();
+        let told = Command::new("kill").arg(child.id().to_string()).status();
+        assert!(told.expect("`kill` runs").success());
+        loop {
+            if let Some(status) = child.try_wait().expect("the server") {
+                assert!(status.success(), "{status}: {}", self.log());
+                return began.elapsed();
+            }
+            assert!(
+                began.elapsed() < PATIENCE,
+                "the server does not stop: {}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.data.path().join("log")).unwrap_or_default()
     }
