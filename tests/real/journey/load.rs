@@ -78,7 +78,7 @@ impl Load {
 
 /// Every second worker keeps its connection; each takes turns in reading, writing to the database, and sending.
 async fn work(door: Door, number: usize, stop: Arc<AtomicBool>, answered: Arc<AtomicUsize>) -> Tally {
-    let client = door.client(number % 2 == 0);
+    let client = door.client(number.is_multiple_of(2));
     let mut tally = Tally::default();
     while !stop.load(Ordering::Relaxed) {
         let began = Instant::now();
