@@ -124,7 +124,9 @@ async fn docker_pushes_and_pulls() {
     let stranger = Docker::login(&served.host, stranger.expose()).await;
     for name in [&image, &pinned] {
         let (ok, text) = stranger.run(&["pull", name]).await;
-        assert!(!ok && text.contains("manifest unknown"), "{text}");
+        // An engine that still has the manifest in its own store asks for the blobs at once: unknown to a stranger too.
+        let unknown = text.contains("manifest unknown") || text.contains("unknown blob");
+        assert!(!ok && unknown, "{text}");
     }
 }
 
