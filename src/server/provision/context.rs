@@ -335,10 +335,11 @@ impl From<SecretError> for StepError {
 
 impl From<VaultError> for StepError {
     fn from(error: VaultError) -> Self {
-        let hint = "the operator must restore the master key of this server";
+        let hint = "the server's operator must restore its master key";
+        let what = "failed to seal or open the tenant's secrets".to_owned();
         fatal(
             "secrets-unreadable",
-            error.to_string(),
+            what,
             Some(hint.to_owned()),
             Some(Box::new(error)),
         )

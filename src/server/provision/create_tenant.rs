@@ -249,8 +249,8 @@ fn failed(case: &Case) -> Effects {
         || "the creation was taken back".to_owned(),
         |error| format!("{}; what was made is taken back", error.message),
     );
-    let detail = error.as_ref().map_or(
-        serde_json::Value::Null,
+    let detail = error.as_ref().map_or_else(
+        || serde_json::json!({}),
         |error| serde_json::json!({ "code": error.code, "step": error.step }),
     );
     let mut effects = Effects::none()

@@ -2,6 +2,7 @@
 
 use crate::api::id::OperationId;
 use crate::api::operation::OperationStatus;
+use crate::api::tenant::TenantStatus;
 use crate::server::provision::context::Case;
 use crate::server::provision::saga::{Ending, Saga, saga_of};
 use crate::server::provision::{Provision, record};
@@ -46,7 +47,7 @@ impl Provision {
                 operation_leases::hasten(&mut tx, operation, self.0.parts.clock.now()).await?;
             }
             OperationStatus::Stuck => self.unstick(&mut tx, &case).await?,
-            OperationStatus::Failed if case.operation.kind == "create-tenant" => {
+            OperationStatus::Failed if failed_creation(&case) => {
                 self.begin_anew(&mut tx, &case, saga).await?;
             }
             _ => return Err(not_now("retry", &case)),
@@ -66,14 +67,17 @@ impl Provision {
         let mut tx = parts.store.begin().await?;
         let case = locked(&mut tx, operation).await?;
         let status = case.operation.status;
-        let failed_create = status == OperationStatus::Failed && case.operation.kind == "create-tenant";
-        if status.is_terminal() && !failed_create {
+        if status.is_terminal() && !failed_creation(&case) {
             return Err(not_now("abandon", &case));
         }
-        let effects = match saga_of(&case.operation.kind) {
+        let mut effects = match saga_of(&case.operation.kind) {
             Some(saga) => saga.conclude(Ending::Abandoned, parts, &case),
             None => crate::server::provision::deploy::abandoned(&case),
         };
+        // Giving up must always be possible, whatever state the tenant is in.
+        effects.status = effects
+            .status
+            .filter(|to| tenants::may_become(case.tenant.status, *to));
         let at = (&parts.clock, parts.clock.now());
         record::conclude_in(&mut tx, at, &case, Ending::Abandoned, &effects).await?;
         tx.commit().await?;
@@ -135,6 +139,13 @@ impl Provision {
             other => Ok(other?),
         }
     }
+}
+
+/// A creation that was taken back, of a tenant that nobody has deleted since.
+fn failed_creation(case: &Case) -> bool {
+    case.operation.status == OperationStatus::Failed
+        && case.operation.kind == "create-tenant"
+        && case.tenant.status == TenantStatus::Failed
 }
 
 /// The operation, with its tenant's row held against every other decision.

@@ -72,7 +72,11 @@ impl Saga for Deploy {
     async fn undo(&self, step: &str, cx: &StepContext<'_>) -> Result<Effects, StepError> {
         match step {
             "create-release" => Ok(rollout::undo_create_release(cx)),
-            "release-command" => undo_release_command(cx).await,
+            // What the command did inside the tenant's database stays; what it ran in is removed.
+            "release-command" => {
+                rollout::clear_commands(cx).await?;
+                Ok(Effects::none())
+            }
             _ => rollout::undo_start_machine(cx).await,
         }
     }
@@ -201,18 +205,6 @@ async fn release_command(cx: &StepContext<'_>, release: &Release) -> Result<Effe
         log_tail: tail_of(outcome.log_tail),
         source: None,
     })))
-}
-
-/// What the command did inside the tenant's database stays; what it ran in is removed.
-async fn undo_release_command(cx: &StepContext<'_>) -> Result<Effects, StepError> {
-    let provider = &cx.parts.provider;
-    let there = provider.list_resources(&cx.case.spec()?).await?;
-    for command in there.iter().filter(|made| made.kind == "command") {
-        provider
-            .stop_machine(&command.external_id, std::time::Duration::ZERO)
-            .await?;
-    }
-    Ok(Effects::none())
 }
 
 /// How every operation that brings a release ends.

@@ -7,8 +7,10 @@ use tokio_util::sync::CancellationToken;
 use crate::api::operation::{OperationError, OperationStatus};
 use crate::api::time::Time;
 use crate::server::provision::context::{Case, Failure, Parts, StepContext, StepError};
+use crate::server::provision::deploy::stuck;
 use crate::server::provision::effects::Effects;
 use crate::server::provision::saga::{Ending, Next, Saga, Standing, StepDefinition, next, saga_of};
+use crate::server::provision::told::{log_failure, log_retry, log_unrecorded, tell};
 use crate::server::provision::{Inner, record};
 use crate::server::store::events::NewEvent;
 use crate::server::store::operation_steps::{StepRow, StepStatus};
@@ -29,6 +31,9 @@ pub enum Checkpoint {
     /// The operation is written down as ended.
     Concluded,
 }
+
+/// How often in a row a worker tries to write down what was done.
+const RECORD_ATTEMPTS: u32 = 5;
 
 /// Whether the worker goes on with the operation.
 enum Turn {
@@ -52,22 +57,70 @@ struct Worker<'a> {
 /// Works on a claimed operation until it ends, waits, or is somebody else's.
 pub(super) async fn drive(inner: &Inner, claimed: &OperationRow) {
     inner.checkpoint(Checkpoint::Claimed).await;
+    let mut failures = 0;
     loop {
         match turn(inner, claimed).await {
-            Ok(Turn::GoOn) => {}
+            Ok(Turn::GoOn) => failures = 0,
             Ok(Turn::LetGo) => return,
             Err(StoreError::Fenced { id }) => {
                 tracing::info!(operation = %id, "left to another worker");
                 return;
             }
             Err(error) => {
-                // The lease ends by itself; then the operation is taken up where its log stands.
-                let error: &dyn std::error::Error = &error;
-                tracing::error!(operation = %claimed.id, error, "failed to record the operation");
-                return;
+                log_unrecorded(claimed, &error);
+                failures += 1;
+                if failures == RECORD_ATTEMPTS {
+                    return give_up(inner, claimed, &error).await;
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(inner.parts.settings.poll) => {}
+                    () = inner.signals.stop.cancelled() => return,
+                }
             }
         }
     }
+}
+
+/// A store that cannot be reached is waited for: the lease ends by itself and the operation is taken up where its log
+/// stands. Anything else would fail in the same way for ever, so people are told.
+async fn give_up(inner: &Inner, claimed: &OperationRow, error: &StoreError) {
+    if matches!(error, StoreError::Statement(_) | StoreError::Open(_)) {
+        return;
+    }
+    if let Err(error) = stick(inner, claimed).await {
+        log_unrecorded(claimed, &error);
+    }
+}
+
+/// An operation whose progress cannot be written, though the store can be: only people can say what is right.
+async fn stick(inner: &Inner, claimed: &OperationRow) -> Result<(), StoreError> {
+    let case = record::load(&inner.parts.store, &claimed.id).await?;
+    if case.operation.fence != claimed.fence {
+        return Ok(());
+    }
+    stop_stuck(
+        inner,
+        &case,
+        "unrecordable",
+        "the server could not write down what was done".to_owned(),
+    )
+    .await
+}
+
+/// Ends a worker's part with an error that no step has.
+async fn stop_stuck(inner: &Inner, case: &Case, code: &str, message: String) -> Result<(), StoreError> {
+    let mut told = case.clone();
+    told.operation.error = Some(OperationError {
+        code: code.to_owned(),
+        step: String::new(),
+        message,
+        hint: None,
+        log_tail: Vec::new(),
+    });
+    record::conclude(&inner.parts, case, Ending::Stuck, &stuck(&told)).await?;
+    tell(case, Ending::Stuck, inner.parts.clock.now());
+    inner.announce(&case.tenant.id);
+    Ok(())
 }
 
 async fn turn(inner: &Inner, claimed: &OperationRow) -> Result<Turn, StoreError> {
@@ -118,21 +171,9 @@ fn knows(saga: &dyn Saga, case: &Case) -> bool {
 }
 
 async fn unknown_kind(inner: &Inner, case: Case) -> Result<Turn, StoreError> {
-    let effects = Effects {
-        error: Some(OperationError {
-            code: "unknown-operation".to_owned(),
-            step: String::new(),
-            message: format!(
-                "this server does not know the steps of `{}` as they were queued",
-                case.operation.kind
-            ),
-            hint: Some("run the server's former version, or abandon the operation".to_owned()),
-            log_tail: Vec::new(),
-        }),
-        ..Effects::none()
-    };
-    record::conclude(&inner.parts, &case, Ending::Stuck, &effects).await?;
-    inner.announce(&case.tenant.id);
+    let kind = &case.operation.kind;
+    let message = format!("this server does not know the steps of `{kind}` as they were queued");
+    stop_stuck(inner, &case, "unknown-operation", message).await?;
     Ok(Turn::LetGo)
 }
 
@@ -323,24 +364,6 @@ impl Worker<'_> {
     }
 }
 
-type Source = Option<Box<dyn std::error::Error + Send + Sync>>;
-
-fn log_retry(case: &Case, definition: &StepDefinition, (what, source): (&str, Source)) {
-    let error = source.as_deref().map(|error| error as &dyn std::error::Error);
-    tracing::warn!(operation = %case.operation.id, step = definition.name, error, "{what}; will retry");
-}
-
-fn log_failure(case: &Case, row: &StepRow, failure: &Failure) {
-    let source = failure
-        .source
-        .as_deref()
-        .map(|error| error as &dyn std::error::Error);
-    tracing::error!(
-        operation = %case.operation.id, tenant = %case.tenant.id, step = %row.name, code = %failure.code,
-        error = source, "{}", failure.message,
-    );
-}
-
 fn gave_up(definition: &StepDefinition, last: Option<&str>) -> StepError {
     StepError::fatal(
         "gave-up",
@@ -363,26 +386,4 @@ fn backoff(parts: &Parts, attempts: u32) -> Duration {
     let whole = doubled.min(settings.retry_most);
     let [chance] = parts.clock.random::<1>();
     whole.mul_f64(0.5 + f64::from(chance) / 512.0)
-}
-
-fn tell(case: &Case, ending: Ending, now: Time) {
-    let (id, tenant, kind) = (&case.operation.id, &case.tenant.id, &case.operation.kind);
-    let status = match ending {
-        Ending::Succeeded => "succeeded",
-        Ending::Failed => "failed",
-        Ending::Undone => "undone",
-        Ending::Stuck => "stuck",
-        Ending::Abandoned => "abandoned",
-    };
-    match ending {
-        Ending::Succeeded => tracing::info!(operation = %id, %tenant, "`{kind}` is done"),
-        Ending::Stuck => {
-            tracing::error!(operation = %id, %tenant, "`{kind}` needs a decision: retry or abandon")
-        }
-        _ => tracing::warn!(operation = %id, %tenant, "`{kind}` is taken back"),
-    }
-    let took = (now.as_millis() - case.operation.created_at.as_millis()) as f64 / 1000.0;
-    metrics::counter!("operations_total", "kind" => kind.clone(), "status" => status).increment(1);
-    metrics::histogram!("operation_duration_seconds", "kind" => kind.clone(), "status" => status)
-        .record(took);
 }

@@ -23,6 +23,7 @@ mod rotate_credentials;
 mod saga;
 mod secrets;
 mod suspend;
+mod told;
 mod work;
 
 use std::collections::HashMap;

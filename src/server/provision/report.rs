@@ -5,7 +5,7 @@ use crate::server::providers::MachineState;
 use crate::server::provision::Provision;
 use crate::server::provision::context::Parts;
 use crate::server::store::tenants::TenantRow;
-use crate::server::store::{StoreError, releases};
+use crate::server::store::{StoreError, releases, resources};
 
 /// The parts of a [`crate::api::tenant::TenantReport`] that are looked at in the world.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,10 +48,12 @@ impl Provision {
                 release.and_then(|release| release.machine_id)
             }
         };
-        let made = !matches!(
-            tenant.status,
-            TenantStatus::Pending | TenantStatus::Provisioning | TenantStatus::Deleted
-        );
+        let mut tx = parts.store.begin_read().await?;
+        let ledger = resources::list(&mut tx, &tenant.id).await?;
+        drop(tx);
+        let made = ledger
+            .iter()
+            .any(|line| line.kind == "certificate" && line.state == "present");
         let (machine, database, edge, certificate) = tokio::join!(
             machine(parts, machine_id.as_deref()),
             database(parts, tenant),

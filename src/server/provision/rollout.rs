@@ -254,7 +254,21 @@ pub(super) async fn switch_traffic(cx: &StepContext<'_>, release: &Release) -> R
 /// Stops every machine but the one that serves, each with time to finish what it serves.
 pub(super) async fn drain_old(cx: &StepContext<'_>) -> Result<Effects, StepError> {
     let keep = machine_of(cx)?;
-    stop_all_but(cx, Some(&keep), cx.parts.settings.grace).await
+    let effects = stop_all_but(cx, Some(&keep), cx.parts.settings.grace).await?;
+    clear_commands(cx).await?;
+    Ok(effects)
+}
+
+/// Removes what release commands ran in, of operations that were given up too.
+pub(super) async fn clear_commands(cx: &StepContext<'_>) -> Result<(), StepError> {
+    let provider = &cx.parts.provider;
+    let there = provider.list_resources(&cx.case.spec()?).await?;
+    for command in there.iter().filter(|made| made.kind == "command") {
+        provider
+            .stop_machine(&command.external_id, Duration::ZERO)
+            .await?;
+    }
+    Ok(())
 }
 
 /// Takes the new machine away again. What was started is asked of the provider, so that nothing that a lost answer

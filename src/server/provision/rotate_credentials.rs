@@ -4,6 +4,7 @@
 use async_trait::async_trait;
 
 use crate::api::tenant::DatabaseKind;
+use crate::server::providers::Made;
 use crate::server::provision::context::{Case, Parts, StepContext, StepError};
 use crate::server::provision::deploy;
 use crate::server::provision::effects::{Change, Effects};
@@ -14,11 +15,15 @@ use crate::server::provision::secrets::{
     database_slot, new_grant, password_key, platform_value, random_text, require_tenant_key, sealed_row,
 };
 use crate::server::store::events::NewEvent;
+use crate::server::store::resources;
 use crate::server::store::secret_versions::{self, SecretScope};
 use crate::server::store::tenants::LoginSlot;
 
 /// The saga.
 pub(super) struct RotateCredentials;
+
+/// The ledger's kind of login roles.
+const ROLE: &str = "database-role";
 
 const STEPS: &[StepDefinition] = &[
     step("start"),
@@ -59,13 +64,7 @@ impl Saga for RotateCredentials {
     async fn undo(&self, step: &str, cx: &StepContext<'_>) -> Result<Effects, StepError> {
         match step {
             "create-release" => Ok(rollout::undo_create_release(cx)),
-            "create-login" => {
-                if cx.case.tenant.database == DatabaseKind::Postgres {
-                    let (tenant, login) = (&cx.case.tenant.id, database_slot(new_slot(cx.case)?));
-                    cx.parts.databases.drop_login(tenant, login).await?;
-                }
-                Ok(Effects::none())
-            }
+            "create-login" => drop_login(cx, new_slot(cx.case)?).await,
             _ => rollout::undo_start_machine(cx).await,
         }
     }
@@ -133,19 +132,51 @@ async fn create_login(cx: &StepContext<'_>) -> Result<Effects, StepError> {
         .databases
         .create_login(&tenant.id, database_slot(new), &password)
         .await?;
-    Ok(Effects::none())
+    let role = role_of(cx, new).await?.map(|external_id| Made {
+        kind: ROLE,
+        external_id,
+    });
+    Ok(Effects::none().made(role))
 }
 
 async fn end_old_login(cx: &StepContext<'_>, step: &str) -> Result<Effects, StepError> {
     let (databases, tenant) = (&cx.parts.databases, &cx.case.tenant);
-    if tenant.database == DatabaseKind::Postgres {
-        let old = database_slot(slot(cx.case, "old")?);
-        match step {
-            "lock-old-login" => databases.lock_login(&tenant.id, old).await?,
-            _ => databases.drop_login(&tenant.id, old).await?,
-        }
+    if tenant.database == DatabaseKind::Sqlite {
+        return Ok(Effects::none());
     }
-    Ok(Effects::none())
+    let old = slot(cx.case, "old")?;
+    if step == "lock-old-login" {
+        databases.lock_login(&tenant.id, database_slot(old)).await?;
+        return Ok(Effects::none());
+    }
+    drop_login(cx, old).await
+}
+
+async fn drop_login(cx: &StepContext<'_>, slot: LoginSlot) -> Result<Effects, StepError> {
+    let tenant = &cx.case.tenant;
+    if tenant.database == DatabaseKind::Sqlite {
+        return Ok(Effects::none());
+    }
+    cx.parts
+        .databases
+        .drop_login(&tenant.id, database_slot(slot))
+        .await?;
+    Ok(match role_of(cx, slot).await? {
+        Some(role) => Effects::none().gone(ROLE, role),
+        None => Effects::none(),
+    })
+}
+
+/// What the ledger calls a login role: both names differ in their last letter only, and one of them is known.
+async fn role_of(cx: &StepContext<'_>, slot: LoginSlot) -> Result<Option<String>, StepError> {
+    let mut tx = cx.parts.store.begin_read().await?;
+    let lines = resources::list(&mut tx, &cx.case.tenant.id).await?;
+    let stem = lines.iter().filter(|line| line.kind == ROLE).find_map(|line| {
+        line.external_id
+            .strip_suffix("_app_a")
+            .or(line.external_id.strip_suffix("_app_b"))
+    });
+    Ok(stem.map(|stem| format!("{stem}_app_{}", database_slot(slot).as_str())))
 }
 
 /// The steps of a restart, with the new login. Without a release that serves only the switch is written down.

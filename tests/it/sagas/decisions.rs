@@ -300,3 +300,30 @@ fn two_engines_over_one_store_do_every_step_once() {
     });
     assert_eq!(look(&rig).event_names().len(), 8);
 }
+
+#[test]
+fn what_cannot_be_written_down_waits_for_a_decision() {
+    let rig = prepared(&[]);
+    let id = queued(&rig, Work::CreateTenant);
+    block_on(rig.execute("UPDATE tenants SET status = 'deleted'"));
+    rig.run(&id, None);
+    let (row, _) = block_on(rig.operation(&id));
+    assert_eq!(row.status, OperationStatus::Stuck);
+    let error = row.error.expect("an error");
+    assert_eq!(error.code, "unrecordable");
+    assert!(error.hint.expect("a hint").contains(id.as_str()));
+    block_on(rig.decide(Decision::Abandon, &id)).expect("abandoned");
+    assert_eq!(look(&rig).tenant.status, TenantStatus::Deleted);
+}
+
+#[test]
+fn steps_of_another_version_are_not_guessed() {
+    let rig = prepared(&[]);
+    let id = queued(&rig, Work::CreateTenant);
+    block_on(rig.execute("UPDATE operation_steps SET name = 'create-castle' WHERE position = 2"));
+    rig.run(&id, None);
+    let (row, _) = block_on(rig.operation(&id));
+    assert_eq!(row.status, OperationStatus::Stuck);
+    assert_eq!(row.error.expect("an error").code, "unknown-operation");
+    assert!(look(&rig).world.is_empty());
+}

@@ -78,7 +78,11 @@ fn the_first_one_survives_passing_faults() {
 fn the_first_one_fails_cleanly_at_any_call_before_the_switch() {
     // What lists the old machines comes after the switch.
     first().fails_cleanly_at_every_call(
-        &["provider.list_machines", "images.has_manifest"],
+        &[
+            "provider.list_machines",
+            "provider.list_resources",
+            "images.has_manifest",
+        ],
         OperationStatus::Failed,
     );
 }
@@ -92,6 +96,7 @@ fn one_beside_another_survives_passing_faults() {
 fn one_beside_another_fails_cleanly_at_any_call_before_the_switch() {
     let after = [
         "provider.list_machines",
+        "provider.list_resources",
         "provider.stop_machine",
         "images.has_manifest",
     ];

@@ -21,12 +21,14 @@ fn rotation() -> Proof {
             serves(seen, 2, DIGEST);
             assert_eq!(seen.tenant.login_slot, LoginSlot::B);
             assert_eq!(logins(rig), ["b"]);
+            assert_eq!(ledger_logins(seen), ["b"]);
             assert_eq!(seen.event_names().last(), Some(&"credentials_rotated"));
         },
         clean: |rig, seen| {
             serves(seen, 1, DIGEST);
             assert_eq!(seen.tenant.login_slot, LoginSlot::A);
             assert_eq!(logins(rig), ["a"]);
+            assert_eq!(ledger_logins(seen), ["a"]);
         },
     }
 }
@@ -39,6 +41,15 @@ fn logins(rig: &Rig) -> Vec<String> {
     database.logins.keys().cloned().collect()
 }
 
+/// The login roles that the ledger says are there.
+fn ledger_logins(seen: &Seen) -> Vec<&str> {
+    seen.resources
+        .iter()
+        .filter(|line| line.kind == "database-role" && line.state == "present")
+        .filter_map(|line| line.external_id.rsplit_once("_app_").map(|(_, slot)| slot))
+        .collect()
+}
+
 #[test]
 fn a_rotation_survives_passing_faults() {
     rotation().survives_every_passing_fault();
@@ -48,6 +59,7 @@ fn a_rotation_survives_passing_faults() {
 fn a_rotation_fails_cleanly_at_any_call_before_the_switch() {
     let after = [
         "provider.list_machines",
+        "provider.list_resources",
         "provider.stop_machine",
         "databases.lock_login",
         "databases.drop_login",

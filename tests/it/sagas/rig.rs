@@ -270,6 +270,15 @@ impl Rig {
         store.close().await;
     }
 
+    /// Changes rows behind the server's back.
+    pub(crate) async fn execute(&self, sql: &'static str) {
+        let store = self.open_store().await;
+        let mut tx = store.begin().await.expect("begun");
+        assert!(tx.execute(sql, vec![]).await.expect("executed") > 0);
+        tx.commit().await.expect("committed");
+        store.close().await;
+    }
+
     /// How many versions a platform secret has.
     pub(crate) async fn secret_versions(&self, key: &str) -> usize {
         let store = self.open_store().await;
