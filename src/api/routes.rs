@@ -123,6 +123,11 @@ pub const ALL: &[Route] = &[
         "/api/v1/tenants/{tenant_id}/secrets/{key}",
         Tenant("secrets"),
     ),
+    route(
+        "GET",
+        "/api/v1/tenants/{tenant_id}/secrets/{key}/versions",
+        Tenant("read"),
+    ),
     // operations: found only by who may see their tenant
     route("GET", "/api/v1/operations/{operation_id}", Tenant("read")),
     route("POST", "/api/v1/operations/{operation_id}/retry", Tenant("admin")),

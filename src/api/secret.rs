@@ -102,6 +102,21 @@ pub struct Secret {
     pub staged: bool,
 }
 
+/// One value that a secret has had, without the value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SecretVersion {
+    /// From 1.
+    pub version: u32,
+    /// As in the secret itself; empty where the secret was removed.
+    pub digest: String,
+    /// Who set or removed it.
+    pub set_by: String,
+    /// When.
+    pub set_at: Time,
+    /// `true` for the version in which the secret was removed.
+    pub removed: bool,
+}
+
 /// The answer to a change of secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SecretChange {

@@ -165,7 +165,11 @@ pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
 }
 
 async fn open(context: &Context, data: DataFlags) -> Result<Maintenance, CliError> {
-    Server::maintain(data, context.clock().clone())
+    open_or_make(context, data, false).await
+}
+
+async fn open_or_make(context: &Context, data: DataFlags, make: bool) -> Result<Maintenance, CliError> {
+    Server::maintain(data, make, context.clock().clone())
         .await
         .map_err(crate::cli::serve::failed)
 }
@@ -189,7 +193,7 @@ fn with_hint(error: CliError, hint: Option<String>) -> CliError {
 }
 
 async fn migrate_up(context: &Context, place: Where) -> Result<(), CliError> {
-    let maintenance = open(context, place.data).await?;
+    let maintenance = open_or_make(context, place.data, true).await?;
     let applied = maintenance.migrate_up().await.map_err(failed)?;
     maintenance.close().await;
     context

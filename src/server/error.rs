@@ -85,6 +85,7 @@ impl ServerError {
         match self {
             Self::Config(_) | Self::Pool(_) | Self::Auth(AuthError::Invalid { .. }) => Class::Input,
             Self::Installation(InstallationError::Held { .. }) => Class::Conflict,
+            Self::Installation(InstallationError::Absent { .. }) => Class::Absent,
             Self::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => Class::Conflict,
             Self::Behind(error) => error.class(),
             _ => Class::Failed,

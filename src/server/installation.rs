@@ -35,6 +35,12 @@ pub enum InstallationError {
         /// What it wrote into the lock file.
         holder: String,
     },
+    /// No server has ever run on it.
+    #[error("there is no installation in `{path}`")]
+    Absent {
+        /// Where.
+        path: PathBuf,
+    },
     /// The instance file does not hold an instance name.
     #[error("`{path}` does not hold 6 characters of a-z and 0-9")]
     Instance {
@@ -101,6 +107,21 @@ impl Installation {
         })
     }
 
+    /// The directory of a server that has its database in it.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn find(directory: &Path) -> Result<Self, InstallationError> {
+        if directory.join(DATABASE_FILE).is_file() {
+            return Ok(Self {
+                directory: directory.to_owned(),
+            });
+        }
+        Err(InstallationError::Absent {
+            path: directory.to_owned(),
+        })
+    }
+
     /// Where it is.
     #[must_use]
     pub fn directory(&self) -> &Path {
@@ -161,9 +182,14 @@ impl Installation {
                 let mut file =
                     tempfile::NamedTempFile::new_in(&self.directory).map_err(|source| self.failed(source))?;
                 writeln!(file, "{name}").map_err(|source| self.failed(source))?;
-                file.persist_noclobber(&path)
-                    .map_err(|error| self.failed(error.error))?;
-                Ok(name)
+                match file.persist_noclobber(&path) {
+                    Ok(_) => Ok(name),
+                    // Another process was faster by a moment.
+                    Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
+                        self.instance(clock)
+                    }
+                    Err(error) => Err(self.failed(error.error)),
+                }
             }
             Err(source) => Err(self.failed(source)),
         }
@@ -176,7 +202,17 @@ impl Installation {
     pub async fn store(&self, url: Option<&SecretText>) -> Result<Store, InstallationError> {
         let opened = match url {
             Some(url) => Store::open_postgres(url.expose()).await,
-            None => Store::open_sqlite(&self.directory.join(DATABASE_FILE)).await,
+            None => {
+                let path = self.directory.join(DATABASE_FILE);
+                // SQLite gives its other files the mode of this one: nobody else reads any of them.
+                OpenOptions::new()
+                    .append(true)
+                    .create(true)
+                    .mode(0o600)
+                    .open(&path)
+                    .map_err(|source| self.failed(source))?;
+                Store::open_sqlite(&path).await
+            }
         };
         opened.map_err(|source| InstallationError::Database {
             path: self.directory.clone(),
@@ -225,6 +261,24 @@ mod tests {
         }
         drop(held);
         installation.hold().expect("free again");
+    }
+
+    #[tokio::test]
+    async fn only_its_owner_reads_the_database() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().expect("temporary directory");
+        assert!(matches!(
+            Installation::find(directory.path()),
+            Err(InstallationError::Absent { .. })
+        ));
+        let installation = Installation::open(directory.path()).expect("made");
+        let store = installation.store(None).await.expect("opened");
+        store.migrate_up().await.expect("migrated");
+        for file in std::fs::read_dir(directory.path()).expect("listed").flatten() {
+            let mode = file.metadata().expect("there").permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{}", file.path().display());
+        }
+        assert!(Installation::find(directory.path()).is_ok());
     }
 
     #[test]

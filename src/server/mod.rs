@@ -87,13 +87,17 @@ pub struct FirstAccount {
 pub struct Server;
 
 impl Server {
-    /// Opens an installation for work on its data.
+    /// Opens an installation for work on its data; `make` makes one where there is none.
     ///
     /// # Errors
-    /// The data directory cannot be used.
-    pub async fn maintain(flags: DataFlags, clock: Clock) -> Result<Maintenance, ServerError> {
+    /// The data directory cannot be used, or nobody has made it yet.
+    pub async fn maintain(flags: DataFlags, make: bool, clock: Clock) -> Result<Maintenance, ServerError> {
         let data = DataSettings::resolve(flags, &Environment::read())?;
-        let installation = Installation::open(&data.directory)?;
+        let installation = if make || data.database_url.is_some() {
+            Installation::open(&data.directory)?
+        } else {
+            Installation::find(&data.directory)?
+        };
         match Maintenance::open(&installation, data.database_url.as_ref(), clock).await {
             Ok(maintenance) => Ok(maintenance),
             Err(MaintenanceError::Installation(error)) => Err(error.into()),

@@ -53,9 +53,14 @@ impl Keys {
                 file.write_all(hex::encode(key).as_bytes())
                     .and_then(|()| file.as_file().sync_all())
                     .map_err(failed)?;
-                file.persist_noclobber(&path)
-                    .map_err(|error| failed(error.error))?;
-                Ok(Self(key))
+                match file.persist_noclobber(&path) {
+                    Ok(_) => Ok(Self(key)),
+                    // Another process was faster by a moment.
+                    Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
+                        Self::open(directory, clock)
+                    }
+                    Err(error) => Err(failed(error.error)),
+                }
             }
             Err(error) => Err(failed(error)),
         }

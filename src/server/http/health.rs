@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::from_fn;
 use axum::response::IntoResponse;
 use utoipa_axum::router::OpenApiRouter;
@@ -96,13 +96,66 @@ async fn get_jobs_health(State(app): State<App>, Caller(caller): Caller) -> Answ
     Ok(Json(operations::queue_health(&mut tx, app.clock.now()).await?))
 }
 
-/// Counters in the Prometheus text format; for this machine only.
-#[utoipa::path(get, path = "/metrics", tag = "Server", responses((status = 200, body = String)))]
-async fn get_metrics(State(app): State<App>) -> impl IntoResponse {
+/// Counters: OpenMetrics where it is accepted, else the Prometheus text format; for this machine only.
+#[utoipa::path(
+    get, path = "/metrics", tag = "Server",
+    responses((status = 200, content(
+        (String = "text/plain"), (String = "application/openmetrics-text")
+    )))
+)]
+async fn get_metrics(State(app): State<App>, headers: HeaderMap) -> Answer<impl IntoResponse> {
+    let mut tx = app.store.begin_read().await?;
+    let queue = operations::queue_health(&mut tx, app.clock.now()).await?;
+    drop(tx);
+    for (name, value) in [
+        ("operations_queued", queue.queued),
+        ("operations_running", queue.running),
+        ("operations_stuck", queue.stuck),
+        ("operations_oldest_waiting_seconds", queue.oldest_waiting_seconds),
+    ] {
+        metrics::gauge!(name).set(value as f64);
+    }
     app.metrics.run_upkeep();
     let text = app.metrics.render();
-    (
-        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-        text,
+    let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    Ok(
+        if accepted.is_some_and(|accepted| accepted.contains("application/openmetrics-text")) {
+            let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, content_type)], open_metrics(&text))
+        } else {
+            (
+                [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+                text,
+            )
+        },
     )
+}
+
+/// The same figures in OpenMetrics 1.0: no empty lines, counters named without `_total`, an end.
+fn open_metrics(text: &str) -> String {
+    let mut lines = String::with_capacity(text.len() + 8);
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        match line
+            .strip_prefix("# ")
+            .and_then(|rest| rest.split_once("_total "))
+        {
+            Some((family, rest)) => lines.push_str(&format!("# {family} {rest}\n")),
+            None => lines.push_str(&format!("{line}\n")),
+        }
+    }
+    lines.push_str("# EOF\n");
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::open_metrics;
+
+    #[test]
+    fn counters_lose_their_suffix_in_comments_only() {
+        let text = "# HELP a_total says\n# TYPE a_total counter\na_total{b=\"x_total \"} 1\n\n# TYPE c gauge\nc 2\n\n";
+        let wanted =
+            "# HELP a says\n# TYPE a counter\na_total{b=\"x_total \"} 1\n# TYPE c gauge\nc 2\n# EOF\n";
+        assert_eq!(open_metrics(text), wanted);
+    }
 }

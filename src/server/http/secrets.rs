@@ -12,7 +12,7 @@ use crate::api::name::SecretKey;
 use crate::api::oauth::Scope;
 use crate::api::page::{Page, PageQuery};
 use crate::api::secret::{
-    Credentials, Secret, SecretChange, SecretText, SetSecret, StageQuery, UpdateSecret,
+    Credentials, Secret, SecretChange, SecretText, SecretVersion, SetSecret, StageQuery, UpdateSecret,
 };
 use crate::api::tenant::TenantStatus;
 use crate::server::auth::Principal;
@@ -24,6 +24,7 @@ use crate::server::http::problem;
 use crate::server::provision::{NewOperation, Work};
 use crate::server::store::Tx;
 use crate::server::store::events::{self, NewEvent};
+use crate::server::store::secret_versions::{self, SecretScope};
 use crate::server::store::tenants::TenantRow;
 
 const MAX_VALUE_BYTES: usize = 32 * 1024;
@@ -33,6 +34,7 @@ pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(list_secrets, create_secret))
         .routes(routes!(get_secret, update_secret, delete_secret))
+        .routes(routes!(list_secret_versions))
         .routes(routes!(get_credentials))
         .routes(routes!(confirm_credentials))
 }
@@ -75,7 +77,39 @@ async fn find_secret(app: &App, tx: &mut Tx, tenant: &TenantRow, key: &SecretKey
         .await?
         .into_iter()
         .find(|secret| secret.key == *key)
-        .ok_or_else(|| ApiError::new(&problem::NOT_FOUND, format!("the tenant has no secret `{key}`")))
+        .ok_or_else(|| no_secret(key))
+}
+
+fn no_secret(key: &SecretKey) -> ApiError {
+    ApiError::new(&problem::NOT_FOUND, format!("the tenant has no secret `{key}`"))
+}
+
+/// Every value that a secret has had, newest first, without the values. Removals are among them.
+#[utoipa::path(
+    get, path = "/api/v1/tenants/{tenant_id}/secrets/{key}/versions", tag = "Secrets", params(PageQuery),
+    responses((status = 200, body = Page<SecretVersion>))
+)]
+async fn list_secret_versions(
+    State(app): State<App>,
+    Caller(caller): Caller,
+    Ids((id, key)): Ids<(TenantId, SecretKey)>,
+    Params(query): Params<PageQuery>,
+) -> Answer<Paged<SecretVersion>> {
+    let wanted = Wanted::new(&query)?;
+    let (mut tx, _) = app.read_tenant(&caller, &id, Scope::Read).await?;
+    let rows = secret_versions::list_versions(&mut tx, &id, SecretScope::User, key.as_str()).await?;
+    if rows.is_empty() {
+        return Err(no_secret(&key));
+    }
+    let path = format!("/api/v1/tenants/{id}/secrets/{key}/versions");
+    let versions = rows.into_iter().map(|row| SecretVersion {
+        version: row.version,
+        digest: row.digest,
+        set_by: row.set_by,
+        set_at: row.set_at,
+        removed: row.sealed_value.is_none(),
+    });
+    Ok(wanted.window(&path, versions.collect(), |version| version.version.to_string()))
 }
 
 /// Set a secret, new or not. It is applied by a new release of the same image, or by the next deploy (`stage`).
@@ -167,10 +201,7 @@ async fn delete_secret(
         .unset_secret(&mut tx, &tenant, &key, &caller.email)
         .await?
     {
-        return Err(ApiError::new(
-            &problem::NOT_FOUND,
-            format!("the tenant has no secret `{key}`"),
-        ));
+        return Err(no_secret(&key));
     }
     let what = format!("`{key}` was removed");
     finish(

@@ -222,3 +222,28 @@ async fn rotated_credentials_are_others() {
             .contains(&"credentials_rotated".to_owned())
     );
 }
+
+#[tokio::test]
+async fn every_version_is_remembered_without_its_value() {
+    let api = Api::start();
+    let tenant = api.owner.tenant("acme").await;
+    let one = format!("{tenant}/secrets/OPENAI_API_KEY");
+    let versions = format!("{one}/versions");
+    assert_eq!(
+        problem(&api.owner.get(&versions).await),
+        (404, "not-found".to_owned())
+    );
+    api.owner.stage(&tenant, "OPENAI_API_KEY", VALUE).await;
+    assert_eq!(api.owner.delete(&one).await.status, 200);
+    api.owner.stage(&tenant, "OPENAI_API_KEY", VALUE).await;
+    let told = api.owner.list(&versions).await;
+    let seen: Vec<(u64, bool)> = told
+        .iter()
+        .filter_map(|one| Some((one["version"].as_u64()?, one["removed"].as_bool()?)))
+        .collect();
+    assert_eq!(seen, [(3, false), (2, true), (1, false)]);
+    assert_eq!(told[0]["digest"], told[2]["digest"]);
+    let page = api.owner.get(&format!("{versions}?limit=2")).await;
+    assert!(page.header("link").contains("rel=\"next\""), "{}", page.text());
+    assert!(!page.text().contains(VALUE));
+}

@@ -3,6 +3,7 @@
 pub(crate) mod cases;
 mod operations;
 pub(crate) mod postgres;
+mod signing_in;
 
 use systemprompt::server::store::Store;
 
@@ -14,6 +15,7 @@ type Case = (&'static str, fn(Store) -> futures::future::BoxFuture<'static, ()>)
 fn all() -> Vec<Case> {
     let mut all = cases::ALL.to_vec();
     all.extend_from_slice(operations::ALL);
+    all.extend_from_slice(signing_in::ALL);
     all
 }
 
