@@ -1,6 +1,7 @@
 //! A first release that is broken, a person at a terminal, and a server that dies at work.
 
 use std::os::unix::fs::MetadataExt as _;
+use std::time::Instant;
 
 use nix::sys::wait::WaitStatus;
 use rexpect::session::PtySession;
@@ -77,13 +78,21 @@ fn killed(place: &mut Place, id: &str) {
             .project
             .start(&["deploy", "--tenant", "shop", "--yes", "--json"], "");
         deploy.says(at);
+        let killed = Instant::now();
         place.kill();
         // Whoever asks while the server is away is served by the release that serves.
         assert_eq!(place.door("shop").site()["release"], (release - 1).to_string());
         deploy.says("still trying");
+        let back = Instant::now();
         place.up();
+        let up = back.elapsed();
         let said = deploy.finish().ok();
-        println!("a deploy whose server was killed: {:?}", said.took);
+        println!(
+            "a deploy of {:?} whose server was away for {:?} of it: {up:?} to start, {:?} from there to the end",
+            said.took,
+            back.duration_since(killed) + up,
+            back.elapsed() - up
+        );
         assert_eq!(said.json()["release"], release, "{}", said.whole());
         let machines = place.machines(id);
         assert!(

@@ -221,7 +221,12 @@ impl Drop for Place {
                 .filter(|line| !line.contains("\"message\":\"answered\""));
             let tail: Vec<&str> = told.take(40).collect();
             let text = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
-            let _ = writeln!(std::io::stderr(), "----- server -----\n{text}");
+            let edge = format!("sp-{}-edge", self.instance().unwrap_or_default());
+            let edge = docker(&["logs", "--tail", "20", &edge]);
+            let _ = writeln!(
+                std::io::stderr(),
+                "----- server -----\n{text}\n----- edge -----\n{edge}"
+            );
         }
         if let Some(instance) = self.instance() {
             remove(&labelled(&format!("io.systemprompt.instance={instance}")));
