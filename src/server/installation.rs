@@ -73,6 +73,10 @@ impl InstallationError {
                 "put back what `{}` held: the names of all containers begin with it",
                 path.display()
             )),
+            Self::Absent { .. } => Some(
+                "name the server's folder with `--data-dir DIR`, or start a first server with `systemprompt serve`"
+                    .to_owned(),
+            ),
             Self::Database { .. } => None,
         }
     }

@@ -9,7 +9,9 @@ use crate::server::provision::{Provision, record};
 use crate::server::store::operation_steps::{StepRow, StepStatus};
 use crate::server::store::operations::Transition;
 use crate::server::store::row::word_of;
-use crate::server::store::{StoreError, Tx, operation_leases, operation_steps, operations, tenants};
+use crate::server::store::{
+    StoreError, Tx, operation_leases, operation_steps, operations, tenant_life, tenants,
+};
 
 /// Why a decision cannot be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +79,7 @@ impl Provision {
         // Giving up must always be possible, whatever state the tenant is in.
         effects.status = effects
             .status
-            .filter(|to| tenants::may_become(case.tenant.status, *to));
+            .filter(|to| tenant_life::may_become(case.tenant.status, *to));
         let at = (&parts.clock, parts.clock.now());
         record::conclude_in(&mut tx, at, &case, Ending::Abandoned, &effects).await?;
         tx.commit().await?;
