@@ -34,8 +34,7 @@ impl Project {
             .current_dir(self.0.path().join("shop"))
             .env("HOME", self.0.path().join("home"))
             .env("TERM", "xterm")
-            .env("NO_COLOR", "1")
-            .stdin(Stdio::null());
+            .env("NO_COLOR", "1");
         // Nobody is signed in anywhere, and nobody says that this is a machine without people.
         for name in [
             "SYSTEMPROMPT_TOKEN",
@@ -48,8 +47,15 @@ impl Project {
         command
     }
 
+    /// Without a terminal: nobody can be asked.
+    fn quiet(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::null());
+        command
+    }
+
     fn run(&self, arguments: &[&str]) -> String {
-        let output = self.command(arguments).output().expect("runs");
+        let output = self.quiet(arguments).output().expect("runs");
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {stderr}");
         String::from_utf8(output.stdout).expect("UTF-8")
@@ -66,7 +72,7 @@ impl Project {
 /// Whatever happens, the container and its data go.
 impl Drop for Project {
     fn drop(&mut self) {
-        let _ = self.command(&["tenant", "delete", "shop", "--yes"]).output();
+        let _ = self.quiet(&["tenant", "delete", "shop", "--yes"]).output();
     }
 }
 
