@@ -235,11 +235,7 @@ pub(super) async fn dockerfile(workspace: &Workspace) -> Check {
                     name,
                     status: Status::Warn,
                     detail,
-                    hints: report
-                        .warnings
-                        .iter()
-                        .map(|warning| warning.replace('\n', " "))
-                        .collect(),
+                    hints: report.warnings.clone(),
                 },
             }
         }

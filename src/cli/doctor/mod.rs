@@ -118,6 +118,8 @@ fn text(checks: &[Check]) -> String {
         };
         text.push_str(&format!("{status:<5} {:<11} {}\n", check.name, check.detail));
         for hint in &check.hints {
+            // Further lines of a hint stand below its first.
+            let hint = hint.replace('\n', &format!("\n{:21}", ""));
             text.push_str(&format!("{:17} hint: {hint}\n", ""));
         }
     }
