@@ -57,7 +57,15 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
                 let what = text
                     .strip_prefix("Failed to deserialize query string: ")
                     .unwrap_or(&text);
-                ApiError::new(&problem::INVALID_REQUEST, format!("the query is refused: {what}"))
+                let error = ApiError::new(&problem::INVALID_REQUEST, format!("the query is refused: {what}"));
+                match what.split_once(": ") {
+                    Some((name, why))
+                        if name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') =>
+                    {
+                        error.field(format!("/{name}"), why)
+                    }
+                    _ => error,
+                }
             })
     }
 }

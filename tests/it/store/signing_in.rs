@@ -263,7 +263,7 @@ async fn tokens(store: Store) {
     let rest = api_tokens::list(&mut tx, &ada, first.id.as_str(), 10)
         .await
         .expect("listed");
-    assert_eq!(rest, [second.clone()]);
+    assert_eq!(rest, std::slice::from_ref(&second));
     api_tokens::touch(&mut tx, &first.id, NOW).await.expect("touched");
     let other = AccountId::new(clock.uuid());
     assert!(

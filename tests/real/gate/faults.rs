@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::header::{LOCATION, RANGE};
 use sha2::{Digest as _, Sha256};
@@ -120,6 +120,18 @@ fn start_child(directory: &Path) -> (Child, String) {
     (child, host)
 }
 
+async fn wait_for_written(folder: &Path, wanted: usize) {
+    let begin = Instant::now();
+    loop {
+        let written: u64 = files(folder).iter().map(|(_, length)| length).sum();
+        if written >= wanted as u64 {
+            return;
+        }
+        assert!(begin.elapsed().as_secs() < 30, "only {written} bytes are written");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_server_leaves_only_uploads_and_they_go_on() {
     let directory = tempfile::tempdir().expect("a folder");
@@ -139,19 +151,7 @@ async fn a_killed_server_leaves_only_uploads_and_they_go_on() {
             .send(Ok::<_, std::io::Error>(first))
             .await
             .expect("it is taken");
-        let written = || {
-            files(directory.path())
-                .iter()
-                .map(|(_, length)| length)
-                .sum::<u64>()
-        };
-        let arrival = async {
-            while written() < 3 * MIB as u64 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let arrived = tokio::time::timeout(Duration::from_secs(30), arrival).await;
-        assert!(arrived.is_ok(), "after 30 s only {} bytes are written", written());
+        wait_for_written(directory.path(), 3 * MIB).await;
         child.kill().expect("it is killed");
         child.wait().expect("it is gone");
     };
