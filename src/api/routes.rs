@@ -89,6 +89,18 @@ pub const ALL: &[Route] = &[
         "/api/v1/tenants/{tenant_id}/releases/{number}",
         Tenant("read"),
     ),
+    route(
+        "POST",
+        "/api/v1/tenants/{tenant_id}/releases/{number}/pin",
+        Tenant("deploy"),
+    ),
+    route(
+        "POST",
+        "/api/v1/tenants/{tenant_id}/releases/{number}/unpin",
+        Tenant("deploy"),
+    ),
+    route("GET", "/api/v1/tenants/{tenant_id}/rollback", Tenant("read")),
+    route("POST", "/api/v1/tenants/{tenant_id}/rollback", Tenant("deploy")),
     // secrets
     route(
         "GET",

@@ -120,8 +120,8 @@ pub fn concluded(operation: Operation) -> Result<Operation, CliError> {
         OperationStatus::Queued | OperationStatus::Running | OperationStatus::Undoing => "has not ended",
     };
     let kind = match (operation.kind.as_str(), operation.status) {
-        ("deploy", OperationStatus::Stuck) => Kind::DeployStuck,
-        ("deploy", _) => Kind::DeployFailed,
+        ("deploy" | "rollback", OperationStatus::Stuck) => Kind::DeployStuck,
+        ("deploy" | "rollback", _) => Kind::DeployFailed,
         _ => Kind::Failed,
     };
     let id = &operation.id;

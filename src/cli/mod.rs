@@ -12,6 +12,8 @@ pub mod init;
 pub mod login;
 pub mod logout;
 pub mod operation;
+pub mod releases;
+pub mod rollback;
 pub mod secrets;
 pub mod serve;
 pub mod server;
@@ -59,6 +61,10 @@ pub enum Command {
     Tenant(tenant::Args),
     /// Build this project's image, push it and release it on a tenant
     Deploy(deploy::Args),
+    /// List a tenant's releases, look at one, keep its image
+    Releases(releases::Args),
+    /// Restore an earlier release whole, as a new one
+    Rollback(rollback::Args),
     /// Set, import, list and remove a tenant's secrets
     Secrets(secrets::Args),
     /// Look at one piece of work of a server, retry it or give it up
@@ -143,6 +149,8 @@ async fn run(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Whoami(args) => whoami::run(context, args).await,
         Command::Tenant(args) => tenant::run(context, args).await,
         Command::Deploy(args) => deploy::run(context, args).await,
+        Command::Releases(args) => releases::run(context, args).await,
+        Command::Rollback(args) => rollback::run(context, args).await,
         Command::Secrets(args) => secrets::run(context, args).await,
         Command::Operation(args) => operation::run(context, args).await,
         Command::Init(args) => init::run(context, args).await,

@@ -79,9 +79,17 @@ pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
 async fn migrate(context: &Context, settings: &Settings, at_start: bool) -> Result<(), CliError> {
     let patience = if at_start { PATIENCE_AT_START } else { PATIENCE };
     match migrate::run(settings, patience).await {
-        Ok(report) => context.ui().result(&report, || match report.applied.as_slice() {
-            [] => format!("database is up to date ({} migrations)", report.total),
-            applied => format!("applied {}; database is up to date", applied.join(", ")),
+        Ok(report) => context.ui().result(&report, || {
+            let text = match report.applied.as_slice() {
+                [] => format!("database is up to date ({} migrations)", report.total),
+                applied => format!("applied {}; database is up to date", applied.join(", ")),
+            };
+            // The platform reads what its release command did from the last line.
+            let is_release_command = settings.release.is_some() && !at_start;
+            match serde_json::to_string(&report).ok().filter(|_| is_release_command) {
+                Some(mark) => format!("{text}\n{mark}"),
+                None => text,
+            }
         }),
         Err(MigrateError::NoDatabase) if at_start => {
             context.ui().status("no database: nothing to migrate");

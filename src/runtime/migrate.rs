@@ -103,6 +103,8 @@ struct File {
 pub struct Report {
     /// Files that this run applied, in order.
     pub applied: Vec<String>,
+    /// Those of them that say of themselves that they cannot be taken back: a line `-- irreversible`.
+    pub irreversible: Vec<String>,
     /// Number of files that the database has now.
     pub total: usize,
 }
@@ -131,7 +133,12 @@ pub fn newest_version(services_path: &Path) -> Result<Option<i64>, MigrateError>
 }
 
 async fn apply(connection: &mut PgConnection, files: &[File]) -> Result<Report, MigrateError> {
-    let report = |applied| Report {
+    let report = |applied: Vec<String>| Report {
+        irreversible: files
+            .iter()
+            .filter(|file| is_irreversible(&file.sql) && applied.contains(&file.name))
+            .map(|file| file.name.clone())
+            .collect(),
         applied,
         total: files.len(),
     };
@@ -156,6 +163,17 @@ async fn apply(connection: &mut PgConnection, files: &[File]) -> Result<Report, 
         applied.push(file.name.clone());
     }
     Ok(report(applied))
+}
+
+/// Whether a file says that an older release cannot live with what it does: `-- irreversible`, perhaps with a reason.
+fn is_irreversible(sql: &str) -> bool {
+    sql.lines().any(|line| {
+        let Some(comment) = line.trim().strip_prefix("--") else {
+            return false;
+        };
+        let comment = comment.trim().to_ascii_lowercase();
+        comment == "irreversible" || comment.starts_with("irreversible:")
+    })
 }
 
 async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
@@ -315,7 +333,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::path::Path;
 
-    use super::{MigrateError, pending, read_files};
+    use super::{MigrateError, is_irreversible, pending, read_files};
 
     fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("a folder");
@@ -351,6 +369,19 @@ mod tests {
     #[test]
     fn a_project_without_the_folder_has_nothing_to_apply() {
         assert_eq!(read_files(Path::new("no/such/folder")).expect("nothing"), []);
+    }
+
+    #[test]
+    fn a_file_says_that_it_cannot_be_taken_back() {
+        for sql in [
+            "-- irreversible\nDROP TABLE a",
+            "SELECT 1;\n  --Irreversible: loses names",
+        ] {
+            assert!(is_irreversible(sql), "{sql}");
+        }
+        for sql in ["-- not irreversible", "SELECT 'irreversible'", "-- irreversibly"] {
+            assert!(!is_irreversible(sql), "{sql}");
+        }
     }
 
     #[test]

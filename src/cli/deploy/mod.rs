@@ -6,6 +6,7 @@ mod project;
 use serde_json::json;
 
 use crate::api::id::TenantId;
+use crate::api::name::SecretKey;
 use crate::api::release::DeployRequest;
 use crate::api::tenant::{TenantReport, TenantStatus};
 use crate::cli::context::Context;
@@ -47,6 +48,9 @@ pub struct Args {
     /// The Docker context [env: `DOCKER_CONTEXT`]
     #[arg(long, value_name = "NAME", conflicts_with = "docker_host")]
     docker_context: Option<String>,
+    /// Release all the same without this secret of the running release; may be given several times
+    #[arg(long, value_name = "KEY")]
+    allow_missing: Vec<SecretKey>,
     /// Do not ask, not even before a large build context is sent
     #[arg(long, short)]
     yes: bool,
@@ -83,6 +87,7 @@ pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         fingerprint: None,
         release_command: project.config.release_command.clone(),
         health_path: Some(project.config.health_path.clone()),
+        allow_missing: args.allow_missing.clone(),
     };
     let scanned = match (&args.image, args.skip_build) {
         (None, false) => Some(project.scan(context).await?),

@@ -2,18 +2,25 @@
 
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
+use crate::cli::releases::{self, Act};
+use crate::cli::rollback;
 use crate::cli::tenant::pick::{Picked, pick};
 use crate::cli::tenant::restart;
 use crate::cli::tenant::{create, delete, edit, events, list, logs, select, show, status};
 use crate::cli::ui::Prompt;
 
-const ITEMS: [&str; 12] = [
+const ITEMS: [&str; 17] = [
     "Create",
     "List",
     "Show",
     "Show with secrets",
     "Edit",
     "Deploy",
+    "Releases",
+    "Show a release",
+    "Roll back",
+    "Pin a release",
+    "Unpin a release",
     "Status",
     "Events",
     "Logs",
@@ -48,6 +55,11 @@ async fn with_tenant(context: &Context, verb: &str) -> Result<(), CliError> {
         "Show with secrets" => show::run(context, show::Args::of(text, true)).await,
         "Edit" => edit::run(context, edit::Args::of(text)).await,
         "Deploy" => crate::cli::deploy::run(context, crate::cli::deploy::Args::for_tenant(&id)).await,
+        "Releases" => releases::list(context, &id).await,
+        "Show a release" => releases::act_asked(context, &id, Act::Show).await,
+        "Pin a release" => releases::act_asked(context, &id, Act::Pin).await,
+        "Unpin a release" => releases::act_asked(context, &id, Act::Unpin).await,
+        "Roll back" => rollback::run_asked(context, &id).await,
         "Status" => status::run(context, status::Args::of(text)).await,
         "Events" => events::run(context, events::Args::of(text)).await,
         "Logs" => logs::run(context, logs::Args::of(text)).await,

@@ -1,4 +1,4 @@
-//! Deploying: push credentials, the deploy itself, releases.
+//! Deploying: push credentials, and the deploy itself.
 
 use axum::Json;
 use axum::extract::State;
@@ -10,18 +10,16 @@ use utoipa_axum::routes;
 use crate::api::id::TenantId;
 use crate::api::oauth::Scope;
 use crate::api::operation::Operation;
-use crate::api::page::{Page, PageQuery};
 use crate::api::registry::{REPOSITORY, RegistryToken, tenant_image, tenant_tag};
-use crate::api::release::{DeployRequest, Release};
+use crate::api::release::DeployRequest;
 use crate::api::tenant::TenantStatus;
 use crate::server::http::App;
 use crate::server::http::error::{Answer, ApiError};
-use crate::server::http::extract::{Caller, Ids, Json as StrictJson, Params};
-use crate::server::http::page::{Paged, Wanted};
+use crate::server::http::extract::{Caller, Ids, Json as StrictJson};
 use crate::server::http::problem;
 use crate::server::http::shown::Accepted;
 use crate::server::http::tenants::begin;
-use crate::server::provision::{DeployParams, Work};
+use crate::server::provision::{DeployParams, LostSecret, Work, losses_hint, losses_told};
 use crate::server::registry::GateAccess;
 use crate::server::store::releases;
 use crate::server::store::tenants::TenantRow;
@@ -38,8 +36,6 @@ pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(get_registry_token))
         .routes(routes!(deploy_tenant))
-        .routes(routes!(list_releases))
-        .routes(routes!(get_release))
 }
 
 /// Credentials for 15 minutes that may push the tenant's one tag.
@@ -101,12 +97,27 @@ async fn deploy_tenant(
         fingerprint: request.fingerprint,
         release_command: request.release_command,
         health_path: request.health_path,
+        allow_missing: request.allow_missing,
     };
-    let (mut tx, _) = app.write_tenant(&caller, &id, Scope::Deploy).await?;
+    let (mut tx, tenant) = app.write_tenant(&caller, &id, Scope::Deploy).await?;
+    let lost = app
+        .provision
+        .lost_secrets(&mut tx, &tenant, &params.allow_missing)
+        .await?;
+    if !lost.is_empty() {
+        return Err(secrets_missing(&lost));
+    }
     let accepted = begin(&mut tx, &app, &caller, (&id, Work::Deploy(params))).await?;
     tx.commit().await?;
     app.provision.wake();
     Ok(accepted)
+}
+
+/// Names every secret that would be lost.
+fn secrets_missing(lost: &[LostSecret]) -> ApiError {
+    let error = ApiError::new(&problem::SECRETS_MISSING, losses_told(lost)).hint(losses_hint(lost));
+    lost.iter()
+        .fold(error, |error, lost| error.field("/allow_missing", lost.told()))
 }
 
 /// What the tenant's tag points to: the digest that will run, whatever is pushed later.
@@ -186,47 +197,4 @@ fn check(request: &DeployRequest) -> Answer<()> {
         ));
     }
     Ok(())
-}
-
-/// The tenant's releases, newest first.
-#[utoipa::path(
-    get, path = "/api/v1/tenants/{tenant_id}/releases", tag = "Deploying", params(PageQuery),
-    responses((status = 200, body = Page<Release>))
-)]
-async fn list_releases(
-    State(app): State<App>,
-    Caller(caller): Caller,
-    Ids(id): Ids<TenantId>,
-    Params(query): Params<PageQuery>,
-) -> Answer<Paged<Release>> {
-    let wanted = Wanted::new(&query)?;
-    let before: Option<u32> = wanted
-        .after
-        .as_deref()
-        .map(str::parse)
-        .transpose()
-        .map_err(|_| ApiError::invalid("cursor", "is not one of this list"))?;
-    let (mut tx, _) = app.read_tenant(&caller, &id, Scope::Read).await?;
-    let rows = releases::list(&mut tx, &id, before, wanted.rows()).await?;
-    let path = format!("/api/v1/tenants/{id}/releases");
-    Ok(wanted
-        .page(&path, rows, |row| row.release.number.to_string())
-        .map(|row| row.release))
-}
-
-/// One release.
-#[utoipa::path(
-    get, path = "/api/v1/tenants/{tenant_id}/releases/{number}", tag = "Deploying",
-    responses((status = 200, body = Release))
-)]
-async fn get_release(
-    State(app): State<App>,
-    Caller(caller): Caller,
-    Ids((id, number)): Ids<(TenantId, u32)>,
-) -> Answer<Json<Release>> {
-    let (mut tx, _) = app.read_tenant(&caller, &id, Scope::Read).await?;
-    releases::find(&mut tx, &id, number)
-        .await?
-        .map(|row| Json(row.release))
-        .ok_or_else(|| ApiError::not_found("release"))
 }

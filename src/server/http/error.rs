@@ -8,7 +8,7 @@ use crate::api::problem::{FieldError, Problem};
 use crate::server::auth::AuthError;
 use crate::server::billing::BillingError;
 use crate::server::http::problem::{self, Kind};
-use crate::server::provision::{DecideError, EnqueueError, LogError, SecretError};
+use crate::server::provision::{DecideError, EnqueueError, LogError, RollbackError, SecretError};
 use crate::server::registry::GateError;
 use crate::server::store::StoreError;
 
@@ -220,6 +220,29 @@ impl From<DecideError> for ApiError {
             }
             DecideError::Busy => Self::new(&problem::TENANT_BUSY, text),
             DecideError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<RollbackError> for ApiError {
+    fn from(error: RollbackError) -> Self {
+        let text = error.to_string();
+        let state = |hint: &str| Self::new(&problem::RELEASE_STATE, text.clone()).hint(hint);
+        match error {
+            RollbackError::NothingServes => {
+                Self::new(&problem::TENANT_STATE, text).hint("deploy an image: `systemprompt deploy`")
+            }
+            RollbackError::NoEarlier(_) => state("see all releases with `systemprompt releases`"),
+            RollbackError::Unknown(_) => {
+                Self::new(&problem::NOT_FOUND, text).hint("see all releases with `systemprompt releases`")
+            }
+            RollbackError::Serves(_) => {
+                state("replace what runs by the same with `systemprompt tenant restart`")
+            }
+            RollbackError::NeverServed(_) => state("see which have served with `systemprompt releases`"),
+            RollbackError::Store(error) => error.into(),
+            RollbackError::Secrets(error) => error.into(),
+            RollbackError::Gate(error) => error.into(),
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod openapi;
 pub mod operations;
 pub mod page;
 pub mod problem;
+pub mod releases;
 pub mod secrets;
 pub mod shown;
 pub mod tenant_actions;
@@ -139,6 +140,7 @@ fn guarded_routes() -> OpenApiRouter<App> {
         .merge(events::routes())
         .merge(logs::routes())
         .merge(deploys::routes())
+        .merge(releases::routes())
         .merge(secrets::routes())
         .merge(operations::routes())
 }

@@ -47,6 +47,10 @@ kinds! {
     OPERATION_STATE = "operation-state", CONFLICT, "The operation is not in a state for this", false;
     DIGEST_CHANGED = "digest-changed", CONFLICT, "The tag names another image now", false;
     NO_IMAGE = "no-image", CONFLICT, "There is no image to deploy", false;
+    RELEASE_STATE = "release-state", CONFLICT, "The release is not in a state for this", false;
+    RELEASE_COLLECTED = "release-collected", CONFLICT, "The image of the release is not kept any more", false;
+    IRREVERSIBLE_MIGRATION = "irreversible-migration", CONFLICT, "A migration since then cannot be taken back", false;
+    SECRETS_MISSING = "secrets-missing", CONFLICT, "The release would lack secrets", false;
     STILL_RUNNING = "still-running", CONFLICT, "The first request with this key is still running", true;
     CHECKOUT_CLOSED = "checkout-closed", CONFLICT, "The purchase is not open", false;
     ACCOUNT_EXISTS = "account-exists", CONFLICT, "The account exists", false;

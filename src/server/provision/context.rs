@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::id::TenantId;
+use crate::api::release::ImageConfig;
 use crate::api::tenant::TenantStatus;
 use crate::server::clock::Clock;
 use crate::server::databases::{DatabaseError, TenantDatabases};
@@ -28,8 +29,8 @@ use crate::server::vault::{Vault, VaultError};
 pub trait Images: Send + Sync {
     /// Host and port, as an image reference begins.
     fn registry_host(&self) -> &str;
-    /// Whether the tenant has a manifest of that digest.
-    async fn has_manifest(&self, tenant: &TenantId, digest: &str) -> Result<bool, GateError>;
+    /// What the tenant's image of that digest says of itself; `None` when there is none.
+    async fn describe(&self, tenant: &TenantId, digest: &str) -> Result<Option<ImageConfig>, GateError>;
     /// A credential with which the provider may pull the tenant's images, for some minutes.
     fn pull_credential(&self, tenant: &TenantId) -> PullCredential;
     /// Removes everything of the tenant.
@@ -47,8 +48,8 @@ impl Images for Gate {
         Self::registry_host(self)
     }
 
-    async fn has_manifest(&self, tenant: &TenantId, digest: &str) -> Result<bool, GateError> {
-        Ok(self.manifest(tenant, digest).await?.is_some())
+    async fn describe(&self, tenant: &TenantId, digest: &str) -> Result<Option<ImageConfig>, GateError> {
+        Self::describe(self, tenant, digest).await
     }
 
     fn pull_credential(&self, tenant: &TenantId) -> PullCredential {

@@ -1,5 +1,7 @@
 //! `deploy`: the image of a digest becomes the release that serves, or everything stays as it was.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 
 use crate::api::operation::OperationError;
@@ -7,6 +9,8 @@ use crate::api::release::Release;
 use crate::api::tenant::TenantStatus;
 use crate::server::provision::context::{Case, Failure, Parts, StepContext, StepError};
 use crate::server::provision::effects::{Change, Effects};
+use crate::server::provision::kept_secrets::{losses_hint, losses_told, next_secrets};
+use crate::server::provision::migrations::mark_of;
 use crate::server::provision::rollout::{self, NewRelease, release_number, tail_of};
 use crate::server::provision::saga::{Ending, Saga, StepDefinition, step};
 use crate::server::provision::work::DeployParams;
@@ -72,11 +76,7 @@ impl Saga for Deploy {
     async fn undo(&self, step: &str, cx: &StepContext<'_>) -> Result<Effects, StepError> {
         match step {
             "create-release" => Ok(rollout::undo_create_release(cx)),
-            // What the command did inside the tenant's database stays; what it ran in is removed.
-            "release-command" => {
-                rollout::clear_commands(cx).await?;
-                Ok(Effects::none())
-            }
+            "release-command" => undo_release_command(cx).await,
             _ => rollout::undo_start_machine(cx).await,
         }
     }
@@ -125,19 +125,42 @@ async fn verify_image(cx: &StepContext<'_>) -> Result<Effects, StepError> {
             }
         },
     };
-    if !cx.parts.images.has_manifest(&cx.case.tenant.id, &digest).await? {
+    require_image(cx, &digest).await
+}
+
+/// Sees that the registry has the image, and keeps what it says of itself.
+pub(super) async fn require_image(cx: &StepContext<'_>, digest: &str) -> Result<Effects, StepError> {
+    let Some(image) = cx.parts.images.describe(&cx.case.tenant.id, digest).await? else {
         return Err(StepError::Fatal(Box::new(Failure {
             code: "image-not-found".to_owned(),
             message: format!("failed to find `{digest}` in the registry"),
             hint: Some("push it again: `systemprompt deploy`".to_owned()),
             ..Failure::default()
         })));
-    }
+    };
     let event = NewEvent::new("image_verified", format!("the registry has `{digest}`"))
         .with(serde_json::json!({ "digest": digest }));
     Ok(Effects::none()
-        .output(serde_json::json!({ "digest": digest }))
+        .output(serde_json::json!({ "digest": digest, "image": image }))
         .event(event))
+}
+
+/// The versions of the secrets of now, unless something of the running release would be lost.
+async fn secrets_of_now(
+    cx: &StepContext<'_>,
+    asked: &DeployParams,
+) -> Result<BTreeMap<String, u32>, StepError> {
+    let mut tx = cx.parts.store.begin_read().await?;
+    let next = next_secrets(&mut tx, cx.parts, &cx.case.tenant, &asked.allow_missing).await?;
+    if next.lost.is_empty() {
+        return Ok(next.versions);
+    }
+    Err(StepError::Fatal(Box::new(Failure {
+        code: "secrets-missing".to_owned(),
+        message: losses_told(&next.lost),
+        hint: Some(losses_hint(&next.lost)),
+        ..Failure::default()
+    })))
 }
 
 async fn create_release(cx: &StepContext<'_>) -> Result<Effects, StepError> {
@@ -145,6 +168,7 @@ async fn create_release(cx: &StepContext<'_>) -> Result<Effects, StepError> {
     let digest: Option<String> = cx.case.output("verify-image", "digest");
     let digest =
         digest.ok_or_else(|| StepError::fatal("image-not-found", "failed to find the image's digest"))?;
+    let secrets = secrets_of_now(cx, &asked).await?;
     // `current` goes on with what the release that serves was told.
     let current = match asked.digest {
         Some(_) => None,
@@ -167,6 +191,10 @@ async fn create_release(cx: &StepContext<'_>) -> Result<Effects, StepError> {
             .or_else(|| kept.map(|release| release.release_command.clone()))
             .unwrap_or_else(|| settings.release_command.clone()),
         message: asked.message,
+        secrets,
+        environment: BTreeMap::new(),
+        image_config: cx.case.output("verify-image", "image"),
+        restores: None,
     };
     rollout::create_release(cx, new).await
 }
@@ -186,11 +214,19 @@ async fn release_command(cx: &StepContext<'_>, release: &Release) -> Result<Effe
     let within = cx.parts.settings.release_command_within;
     let outcome = cx.parts.provider.run_command(&spec, within).await?;
     if outcome.exit_code == 0 {
-        let event = NewEvent::new(
-            "release_command_finished",
-            format!("the release command of v{number} is done"),
-        );
-        return Ok(Effects::none().event(event.with(detail)));
+        let mark = mark_of(&outcome.log_tail);
+        let told = match mark.applied.as_slice() {
+            [] => format!("the release command of v{number} is done"),
+            applied => format!(
+                "the release command of v{number} is done: applied {}",
+                applied.join(", ")
+            ),
+        };
+        let mut detail = detail;
+        detail["migrations"] = serde_json::json!(mark);
+        let event = NewEvent::new("release_command_finished", told).with(detail);
+        let mark = Change::Migrations(number, Box::new(mark));
+        return Ok(Effects::none().change(mark).event(event));
     }
     let message = format!(
         "the release command `{}` of v{number} ended with exit code {}",
@@ -205,6 +241,17 @@ async fn release_command(cx: &StepContext<'_>, release: &Release) -> Result<Effe
         log_tail: tail_of(outcome.log_tail),
         source: None,
     })))
+}
+
+/// What the command did inside the tenant's database stays, and is written down; what it ran in is removed.
+async fn undo_release_command(cx: &StepContext<'_>) -> Result<Effects, StepError> {
+    rollout::clear_commands(cx).await?;
+    let release = rollout::own_release(cx).await?.release;
+    if release.release_command.is_empty() || release.migrations.is_some() {
+        return Ok(Effects::none());
+    }
+    let unknown = Change::Migrations(release.number, Box::default());
+    Ok(Effects::none().change(unknown))
 }
 
 /// How every operation that brings a release ends.

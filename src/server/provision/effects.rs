@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use crate::api::operation::OperationError;
-use crate::api::release::Release;
+use crate::api::release::{MigrationMark, Release};
 use crate::api::tenant::TenantStatus;
 use crate::server::providers::Made;
 use crate::server::store::credential_grants::GrantRow;
@@ -44,6 +44,8 @@ pub(super) enum Change {
     ReleaseFailed(u32),
     /// The release that serves from now on.
     ReleaseActive(u32),
+    /// What the command of a release did.
+    Migrations(u32, Box<MigrationMark>),
     /// The machine of a release.
     Machine(u32, Option<String>),
     /// The login role in use.

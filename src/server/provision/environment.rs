@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::api::id::TenantId;
+use crate::api::release::Release;
 use crate::api::secret::SecretText;
 use crate::api::tenant::{DatabaseKind, EnvironmentEntry};
 use crate::server::provision::Provision;
@@ -26,15 +27,46 @@ pub(super) struct Facts<'a> {
     pub(super) url: &'a str,
     pub(super) release: u32,
     pub(super) database: DatabaseKind,
-    pub(super) database_url: SecretText,
-    pub(super) jwt_secret: SecretText,
 }
 
-/// The whole environment. A secret never shadows a platform variable: the platform's own is written last.
-pub(super) fn environment(
-    facts: &Facts<'_>,
-    secrets: BTreeMap<String, SecretText>,
-) -> BTreeMap<String, SecretText> {
+/// What a release pins of its environment.
+#[derive(Clone, Copy)]
+pub(super) struct Pinned<'a> {
+    /// Its number.
+    pub(super) release: u32,
+    /// Versions of the user's secrets.
+    pub(super) secrets: &'a BTreeMap<String, u32>,
+    /// The platform's variables.
+    pub(super) environment: &'a BTreeMap<String, String>,
+}
+
+impl<'a> Pinned<'a> {
+    /// What this release pins.
+    pub(super) const fn of(release: &'a Release) -> Self {
+        Self {
+            release: release.number,
+            secrets: &release.secret_versions,
+            environment: &release.environment,
+        }
+    }
+}
+
+/// What tells a machine where and who it is: true for the machine of today, whatever release it restores.
+pub(super) const TRUE_NOW: [&str; 9] = [
+    "HOST",
+    "PORT",
+    "SYSTEMPROMPT_RELEASE",
+    "DATABASE_TYPE",
+    "API_SERVER_URL",
+    "API_EXTERNAL_URL",
+    "APP_URL",
+    "TENANT_ID",
+    "TENANT_NAME",
+];
+
+/// The platform's variables that are no secrets: as `restored` (a release's own; empty for a new one) had them, but for
+/// what must be true now.
+pub(super) fn plain(facts: &Facts<'_>, restored: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let database_type = match facts.database {
         DatabaseKind::Postgres => "postgres",
         DatabaseKind::Sqlite => "sqlite",
@@ -42,7 +74,7 @@ pub(super) fn environment(
     let release = facts.release.to_string();
     let port = PORT.to_string();
     let server = format!("http://0.0.0.0:{PORT}");
-    let plain = [
+    let now = [
         ("HOST", "0.0.0.0"),
         ("PORT", &port),
         ("RUST_LOG", "info"),
@@ -58,13 +90,47 @@ pub(super) fn environment(
         ("TENANT_ID", facts.tenant_id.as_str()),
         ("TENANT_NAME", facts.tenant_name),
     ];
-    let mut all = secrets;
-    for (name, value) in plain {
-        all.insert(name.to_owned(), SecretText::new(value));
+    let mut all = restored.clone();
+    for (name, value) in now {
+        if restored.is_empty() || TRUE_NOW.contains(&name) {
+            all.insert(name.to_owned(), value.to_owned());
+        }
     }
-    all.insert("DATABASE_URL".to_owned(), facts.database_url.clone());
-    all.insert("JWT_SECRET".to_owned(), facts.jwt_secret.clone());
     all
+}
+
+/// The whole environment. A secret never shadows a platform variable: the platform's own is written last.
+pub(super) fn environment(
+    plain: BTreeMap<String, String>,
+    (database_url, jwt_secret): (SecretText, SecretText),
+    secrets: BTreeMap<String, SecretText>,
+) -> BTreeMap<String, SecretText> {
+    let mut all = secrets;
+    all.extend(
+        plain
+            .into_iter()
+            .map(|(name, value)| (name, SecretText::new(value))),
+    );
+    all.insert("DATABASE_URL".to_owned(), database_url);
+    all.insert("JWT_SECRET".to_owned(), jwt_secret);
+    all
+}
+
+/// The platform's variables of a release of this tenant; see [`plain`].
+pub(super) fn plain_of(
+    parts: &Parts,
+    tenant: &TenantRow,
+    release: u32,
+    restored: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let facts = Facts {
+        tenant_id: &tenant.id,
+        tenant_name: tenant.name.as_str(),
+        url: &parts.edge.url(&tenant.label),
+        release,
+        database: tenant.database,
+    };
+    plain(&facts, restored)
 }
 
 /// The same as it may be shown: names and sources, everything secret masked.
@@ -92,12 +158,12 @@ pub(super) async fn read_environment(
     parts: &Parts,
     tenant: &TenantRow,
     slot: LoginSlot,
-    (release, versions): (u32, &BTreeMap<String, u32>),
+    pinned: Pinned<'_>,
 ) -> Result<BTreeMap<String, SecretText>, SecretError> {
     let key = require_tenant_key(tx, &tenant.id).await?;
     let whose = (&tenant.id, &key);
     let mut secrets = BTreeMap::new();
-    for (name, version) in versions {
+    for (name, version) in pinned.secrets {
         let wanted = (name.as_str(), *version);
         let row = secret_versions::find_version(tx, &tenant.id, SecretScope::User, wanted)
             .await?
@@ -117,16 +183,9 @@ pub(super) async fn read_environment(
         }
         DatabaseKind::Sqlite => SecretText::new("sqlite:///app/data/tenant.db"),
     };
-    let facts = Facts {
-        tenant_id: &tenant.id,
-        tenant_name: tenant.name.as_str(),
-        url: &parts.edge.url(&tenant.label),
-        release,
-        database: tenant.database,
-        database_url,
-        jwt_secret: platform_value(tx, parts, whose, JWT_SECRET).await?,
-    };
-    Ok(environment(&facts, secrets))
+    let jwt_secret = platform_value(tx, parts, whose, JWT_SECRET).await?;
+    let plain = plain_of(parts, tenant, pinned.release, pinned.environment);
+    Ok(environment(plain, (database_url, jwt_secret), secrets))
 }
 
 impl Provision {
@@ -149,12 +208,17 @@ impl Provision {
             Some(number) => releases::find(tx, &tenant.id, number).await?,
             None => None,
         };
-        let (number, versions) = match release {
-            Some(row) => (row.release.number, row.release.secret_versions),
-            None => (1, latest_versions(tx, &tenant.id).await?),
+        let (number, secrets, environment) = match release.map(|row| row.release) {
+            Some(release) => (release.number, release.secret_versions, release.environment),
+            None => (1, latest_versions(tx, &tenant.id).await?, BTreeMap::new()),
         };
-        let all = read_environment(tx, parts, tenant, tenant.login_slot, (number, &versions)).await?;
-        let names: Vec<String> = versions.into_keys().collect();
+        let pinned = Pinned {
+            release: number,
+            secrets: &secrets,
+            environment: &environment,
+        };
+        let all = read_environment(tx, parts, tenant, tenant.login_slot, pinned).await?;
+        let names: Vec<String> = secrets.into_keys().collect();
         Ok(masked(&all, &names))
     }
 }
@@ -174,22 +238,29 @@ mod tests {
 
     use uuid::Uuid;
 
-    use super::{Facts, environment, masked};
+    use super::{Facts, environment, masked, plain};
     use crate::api::id::TenantId;
     use crate::api::name::PLATFORM_VARIABLES;
     use crate::api::secret::SecretText;
     use crate::api::tenant::DatabaseKind;
 
-    fn facts(tenant_id: &TenantId) -> Facts<'_> {
-        Facts {
-            tenant_id,
+    fn whole(secrets: BTreeMap<String, SecretText>) -> BTreeMap<String, SecretText> {
+        let own = (
+            SecretText::new("postgresql://u:hunter2@h/d"),
+            SecretText::new("swordfish"),
+        );
+        environment(now(&BTreeMap::new()), own, secrets)
+    }
+
+    fn now(restored: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let facts = Facts {
+            tenant_id: &TenantId::new(Uuid::from_u128(1)),
             tenant_name: "acme",
             url: "http://acme.localhost:8080",
             release: 3,
             database: DatabaseKind::Postgres,
-            database_url: SecretText::new("postgresql://u:hunter2@h/d"),
-            jwt_secret: SecretText::new("swordfish"),
-        }
+        };
+        plain(&facts, restored)
     }
 
     fn secret(name: &str, value: &str) -> BTreeMap<String, SecretText> {
@@ -198,8 +269,7 @@ mod tests {
 
     #[test]
     fn every_platform_variable_is_there_and_wins() {
-        let id = TenantId::new(Uuid::from_u128(1));
-        let all = environment(&facts(&id), secret("PORT", "1"));
+        let all = whole(secret("PORT", "1"));
         for name in PLATFORM_VARIABLES {
             assert!(all.contains_key(name), "{name}");
         }
@@ -207,9 +277,30 @@ mod tests {
     }
 
     #[test]
+    fn a_restored_release_has_its_own_variables_and_knows_who_it_is_now() {
+        let mut old = now(&BTreeMap::new());
+        assert_eq!(now(&old), old);
+        for (name, value) in [
+            ("RUST_LOG", "debug"),
+            ("GONE_SINCE", "1"),
+            ("SYSTEMPROMPT_RELEASE", "1"),
+            ("APP_URL", "http://acme.localhost:9090"),
+        ] {
+            old.insert(name.to_owned(), value.to_owned());
+        }
+        old.remove("WEB_DIR");
+        let restored = now(&old);
+        let value = |name: &str| restored.get(name).map(String::as_str);
+        assert_eq!(value("RUST_LOG"), Some("debug"));
+        assert_eq!(value("GONE_SINCE"), Some("1"));
+        assert_eq!(value("WEB_DIR"), None);
+        assert_eq!(value("SYSTEMPROMPT_RELEASE"), Some("3"));
+        assert_eq!(value("APP_URL"), Some("http://acme.localhost:8080"));
+    }
+
+    #[test]
     fn nothing_secret_is_shown() {
-        let id = TenantId::new(Uuid::from_u128(1));
-        let all = environment(&facts(&id), secret("OPENAI_API_KEY", "sk-1"));
+        let all = whole(secret("OPENAI_API_KEY", "sk-1"));
         let shown = masked(&all, &["OPENAI_API_KEY".to_owned()]);
         let text = serde_json::to_string(&shown).expect("JSON");
         for value in ["sk-1", "hunter2", "swordfish"] {

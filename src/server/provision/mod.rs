@@ -14,10 +14,14 @@ mod drive;
 mod effects;
 mod engine;
 mod environment;
+mod kept_secrets;
 mod logs;
+mod migrations;
 mod record;
 mod report;
 mod restart;
+mod rollback;
+mod rollback_plan;
 mod rollout;
 mod rotate_credentials;
 mod saga;
@@ -38,10 +42,14 @@ pub use crate::server::provision::context::{Images, Parts, ProvisionSettings};
 pub use crate::server::provision::decide::DecideError;
 pub use crate::server::provision::drive::Checkpoint;
 use crate::server::provision::drive::Signals;
+pub use crate::server::provision::kept_secrets::{LostSecret, losses_hint, losses_told};
 pub use crate::server::provision::logs::{LogError, LogLines};
 pub use crate::server::provision::report::{TenantParts, WorldHealth};
+pub use crate::server::provision::rollback_plan::RollbackError;
 pub use crate::server::provision::secrets::SecretError;
-pub use crate::server::provision::work::{DeployParams, EnqueueError, NewOperation, Work, enqueue};
+pub use crate::server::provision::work::{
+    DeployParams, EnqueueError, NewOperation, RollbackParams, Work, enqueue,
+};
 use crate::server::store::Tx;
 
 /// Provisioning. Cheap to clone.

@@ -262,6 +262,7 @@ async fn apply_change(tx: &mut Tx, case: &Case, change: &Change, now: Time) -> R
             releases::set_status(tx, tenant, *number, ReleaseStatus::Failed).await
         }
         Change::ReleaseActive(number) => releases::activate(tx, tenant, *number, now).await,
+        Change::Migrations(number, mark) => releases::set_migrations(tx, tenant, *number, mark).await,
         Change::Machine(number, id) => releases::set_machine(tx, tenant, *number, id.as_deref()).await,
         Change::LoginSlot(slot) => tenants::set_login_slot(tx, tenant, *slot, now).await,
         Change::Memory(memory_mb) => tenants::set_memory(tx, tenant, *memory_mb, now).await,

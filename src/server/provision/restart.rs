@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use crate::server::provision::context::{Case, Parts, StepContext, StepError};
 use crate::server::provision::deploy;
 use crate::server::provision::effects::{Change, Effects};
+use crate::server::provision::environment::latest_versions;
 use crate::server::provision::rollout::{self, NewRelease};
 use crate::server::provision::saga::{Ending, Saga, StepDefinition, step};
 
@@ -71,7 +72,7 @@ async fn create_release(cx: &StepContext<'_>) -> Result<Effects, StepError> {
     rollout::create_release(cx, new).await
 }
 
-/// A release like the one that serves, with the secrets and the memory of now.
+/// A release like the one that serves, with the memory of now; `apply-secrets` alone takes new values of secrets.
 pub(super) async fn same_image(cx: &StepContext<'_>, message: &str) -> Result<NewRelease, StepError> {
     let current = rollout::current_release(cx).await?;
     let Some(current) = current.map(|row| row.release) else {
@@ -79,6 +80,12 @@ pub(super) async fn same_image(cx: &StepContext<'_>, message: &str) -> Result<Ne
             "no-current-release",
             "no release serves: there is no current image",
         ));
+    };
+    let secrets = if cx.case.operation.kind == "apply-secrets" {
+        let mut tx = cx.parts.store.begin_read().await?;
+        latest_versions(&mut tx, &cx.case.tenant.id).await?
+    } else {
+        current.secret_versions
     };
     let memory_mb = cx.case.param("memory_mb").unwrap_or(cx.case.tenant.memory_mb);
     Ok(NewRelease {
@@ -89,6 +96,10 @@ pub(super) async fn same_image(cx: &StepContext<'_>, message: &str) -> Result<Ne
         health_path: current.health_path,
         release_command: current.release_command,
         message: Some(message.to_owned()),
+        secrets,
+        environment: current.environment,
+        image_config: current.image_config,
+        restores: None,
     })
 }
 

@@ -1,16 +1,17 @@
 //! What every operation that brings a release has in common: a new machine beside the old one, readiness, the switch,
 //! the drain. The steps find their release by their operation, so that a repeat goes on with the same one.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use tokio::time::Instant;
 
-use crate::api::release::{Release, ReleaseStatus};
+use crate::api::release::{ImageConfig, Release, ReleaseStatus};
 use crate::server::providers::{LogQuery, MachineSpec, MachineState, ProviderError};
 use crate::server::provision::context::{Case, Failure, StepContext, StepError};
 use crate::server::provision::effects::{Change, Effects};
-use crate::server::provision::environment::{PORT, latest_versions, read_environment};
+use crate::server::provision::environment::{PORT, Pinned, plain_of, read_environment};
 use crate::server::store::events::NewEvent;
 use crate::server::store::releases::{self, ReleaseRow};
 use crate::server::store::tenants::LoginSlot;
@@ -31,6 +32,13 @@ pub(super) struct NewRelease {
     pub(super) health_path: String,
     pub(super) release_command: Vec<String>,
     pub(super) message: Option<String>,
+    /// Versions of the user's secrets.
+    pub(super) secrets: BTreeMap<String, u32>,
+    /// The platform's variables that it restores; empty for those of today.
+    pub(super) environment: BTreeMap<String, String>,
+    pub(super) image_config: Option<ImageConfig>,
+    /// The earlier release that it restores.
+    pub(super) restores: Option<u32>,
 }
 
 /// The release that serves.
@@ -53,9 +61,9 @@ pub(super) async fn own_release(cx: &StepContext<'_>) -> Result<ReleaseRow, Step
 
 /// Numbers the release and pins everything that it will see.
 pub(super) async fn create_release(cx: &StepContext<'_>, new: NewRelease) -> Result<Effects, StepError> {
-    let (case, tenant) = (cx.case, &cx.case.tenant.id);
+    let case = cx.case;
     let mut tx = cx.parts.store.begin_read().await?;
-    let number = releases::last_number(&mut tx, tenant).await? + 1;
+    let number = releases::last_number(&mut tx, &case.tenant.id).await? + 1;
     let release = Release {
         number,
         status: ReleaseStatus::Pending,
@@ -63,7 +71,13 @@ pub(super) async fn create_release(cx: &StepContext<'_>, new: NewRelease) -> Res
         image: new.image,
         fingerprint: new.fingerprint,
         memory_mb: new.memory_mb,
-        secret_versions: latest_versions(&mut tx, tenant).await?,
+        secret_versions: new.secrets,
+        environment: plain_of(cx.parts, &case.tenant, number, &new.environment),
+        image_config: new.image_config,
+        migrations: None,
+        restores: new.restores,
+        pinned: false,
+        collected_at: None,
         health_path: new.health_path,
         release_command: new.release_command,
         message: new.message,
@@ -95,8 +109,7 @@ pub(super) async fn machine_spec(
 ) -> Result<MachineSpec, StepError> {
     let (parts, tenant) = (cx.parts, &cx.case.tenant);
     let mut tx = parts.store.begin_read().await?;
-    let wanted = (release.number, &release.secret_versions);
-    let environment = read_environment(&mut tx, parts, tenant, slot, wanted).await?;
+    let environment = read_environment(&mut tx, parts, tenant, slot, Pinned::of(release)).await?;
     Ok(MachineSpec {
         tenant: cx.case.spec()?,
         release: release.number,

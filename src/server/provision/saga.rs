@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use crate::server::provision::context::{Case, Parts, StepContext, StepError};
 use crate::server::provision::effects::Effects;
 use crate::server::provision::{
-    activate, create_tenant, delete_tenant, deploy, restart, rotate_credentials, suspend,
+    activate, create_tenant, delete_tenant, deploy, restart, rollback, rotate_credentials, suspend,
 };
 use crate::server::store::events::NewEvent;
 use crate::server::store::operation_steps::StepStatus;
@@ -159,6 +159,7 @@ pub(super) fn saga_of(kind: &str) -> Option<&'static dyn Saga> {
     match kind {
         "create-tenant" => Some(&create_tenant::CreateTenant),
         "deploy" => Some(&deploy::Deploy),
+        "rollback" => Some(&rollback::Rollback),
         "restart" | "apply-secrets" | "change-memory" => Some(&restart::Restart),
         "delete-tenant" => Some(&delete_tenant::DeleteTenant),
         "suspend" => Some(&suspend::Suspend),
@@ -300,6 +301,7 @@ mod tests {
         for kind in [
             "create-tenant",
             "deploy",
+            "rollback",
             "restart",
             "apply-secrets",
             "change-memory",
@@ -316,6 +318,7 @@ mod tests {
         insta::assert_snapshot!(lines.join("\n"), @"
         create-tenant: start generate-secrets create-app create-volume allocate-addresses create-database store-secrets add-certificate
         deploy: start verify-image create-release pull release-command start-machine wait-ready switch-traffic drain-old
+        rollback: start verify-image create-release pull start-machine wait-ready switch-traffic drain-old
         restart: start create-release pull start-machine wait-ready switch-traffic drain-old
         apply-secrets: start create-release pull start-machine wait-ready switch-traffic drain-old
         change-memory: start create-release pull start-machine wait-ready switch-traffic drain-old

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::api::id::{OperationId, TenantId};
+use crate::api::name::SecretKey;
 use crate::api::operation::{OperationStatus, OperationSummary};
 use crate::api::tenant::{DatabaseKind, TenantStatus};
 use crate::server::clock::Clock;
@@ -18,6 +19,8 @@ pub enum Work {
     CreateTenant,
     /// Bring a release.
     Deploy(DeployParams),
+    /// An earlier release whole, as a new one.
+    Rollback(RollbackParams),
     /// The same image in a new release.
     Restart,
     /// The same image in a new release, with the secrets as they are now.
@@ -53,6 +56,18 @@ pub struct DeployParams {
     pub release_command: Option<Vec<String>>,
     /// The path that answers 2xx once it may serve.
     pub health_path: Option<String>,
+    /// Secrets of the running release that this one may lack.
+    #[serde(default)]
+    pub allow_missing: Vec<SecretKey>,
+}
+
+/// What a rollback must know. The handler has made its plan and found nothing against it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollbackParams {
+    /// The release that is restored.
+    pub release: u32,
+    /// Why.
+    pub message: Option<String>,
 }
 
 impl Work {
@@ -62,6 +77,7 @@ impl Work {
         match self {
             Self::CreateTenant => "create-tenant",
             Self::Deploy(_) => "deploy",
+            Self::Rollback(_) => "rollback",
             Self::Restart => "restart",
             Self::ApplySecrets => "apply-secrets",
             Self::ChangeMemory { .. } => "change-memory",
@@ -75,6 +91,7 @@ impl Work {
     fn params(&self) -> Json {
         match self {
             Self::Deploy(params) => serde_json::json!(params),
+            Self::Rollback(params) => serde_json::json!(params),
             Self::ChangeMemory { memory_mb } => serde_json::json!({ "memory_mb": memory_mb }),
             _ => serde_json::json!({}),
         }
@@ -181,7 +198,7 @@ async fn check(tx: &mut Tx, tenant: &TenantRow, work: &Work) -> Result<(), Enque
             "no release serves, so there is no current image",
             "deploy an image: `systemprompt deploy`",
         ),
-        (Work::Restart | Work::ApplySecrets | Work::ChangeMemory { .. }, _)
+        (Work::Rollback(_) | Work::Restart | Work::ApplySecrets | Work::ChangeMemory { .. }, _)
             if tenant.current_release.is_none() =>
         {
             refuse("no release serves", "deploy an image: `systemprompt deploy`")

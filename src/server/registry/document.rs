@@ -19,6 +19,10 @@ pub(super) struct Document {
     pub(super) media_type: String,
     /// Everything that must be there before it.
     pub(super) children: Vec<Child>,
+    /// The blob that says how the image runs, where it is an image.
+    pub(super) config: Option<Digest>,
+    /// Configuration and layers, as they are downloaded; 0 for an index.
+    pub(super) size_bytes: u64,
     /// The manifest of which it speaks; need not be there.
     pub(super) subject: Option<Digest>,
     artifact_type: Option<String>,
@@ -71,6 +75,8 @@ struct RawDescriptor {
     #[serde(default)]
     media_type: String,
     digest: String,
+    #[serde(default)]
+    size: u64,
 }
 
 impl Document {
@@ -82,12 +88,17 @@ impl Document {
         let mut children = Vec::new();
         // A nondistributable layer stays where it came from; a registry need not have it.
         let blobs = raw.config.iter().chain(&raw.layers).chain(&raw.blobs);
-        for part in blobs.filter(|part| !is_nondistributable(&part.media_type)) {
+        for part in blobs
+            .clone()
+            .filter(|part| !is_nondistributable(&part.media_type))
+        {
             children.push(Child::Blob(parse_digest(&part.digest)?));
         }
         for part in &raw.manifests {
             children.push(Child::Manifest(parse_digest(&part.digest)?));
         }
+        let config = raw.config.as_ref().map(|config| parse_digest(&config.digest));
+        let size_bytes = blobs.map(|part| part.size).fold(0, u64::saturating_add);
         let subject = raw
             .subject
             .as_ref()
@@ -105,6 +116,8 @@ impl Document {
         Ok(Self {
             media_type,
             children,
+            config: config.transpose()?,
+            size_bytes,
             subject,
             artifact_type,
             annotations: raw.annotations,

@@ -15,7 +15,7 @@ use crate::server::registry::error::RegistryError;
 use crate::server::registry::http::{CONTENT_DIGEST, Call, answer, read_limited};
 use crate::server::registry::names::{Reference, is_tag};
 use crate::server::registry::store::{Folder, Key, ObjectStore};
-use crate::server::registry::{ManifestInfo, referrers};
+use crate::server::registry::{ManifestInfo, image, referrers};
 
 /// The largest manifest that is taken.
 const LIMIT: usize = 4 * 1024 * 1024;
@@ -70,9 +70,17 @@ pub(super) async fn info(
     tenant: &TenantId,
     digest: &Digest,
 ) -> std::io::Result<Option<ManifestInfo>> {
-    Ok(find(store, tenant, digest).await?.map(|stored| ManifestInfo {
+    let Some(stored) = find(store, tenant, digest).await? else {
+        return Ok(None);
+    };
+    let own = stored.bytes.len() as u64;
+    let size_bytes = match Document::parse(&stored.bytes, Some(&stored.media_type)) {
+        Ok(document) => image::size(store, tenant, (&document, own)).await?,
+        Err(_) => own,
+    };
+    Ok(Some(ManifestInfo {
         digest: digest.to_string(),
-        size_bytes: stored.bytes.len() as u64,
+        size_bytes,
         media_type: stored.media_type,
     }))
 }

@@ -12,6 +12,7 @@ mod document;
 mod error;
 mod grant;
 mod http;
+mod image;
 mod local;
 mod manifests;
 mod names;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 
 use crate::api::id::TenantId;
 use crate::api::registry::tenant_tag;
+use crate::api::release::ImageConfig;
 use crate::api::secret::SecretText;
 use crate::api::time::Time;
 use crate::server::clock::Clock;
@@ -76,7 +78,7 @@ pub enum GateAccess {
 pub struct ManifestInfo {
     /// `sha256:…` of its bytes.
     pub digest: String,
-    /// Length of the manifest itself.
+    /// What a machine has to download: the manifest and everything that it names.
     pub size_bytes: u64,
     /// As it was pushed.
     pub media_type: String,
@@ -161,6 +163,19 @@ impl Gate {
     pub async fn manifest(&self, tenant: &TenantId, digest: &str) -> Result<Option<ManifestInfo>, GateError> {
         match digest.parse::<Digest>() {
             Ok(digest) => manifests::info(&*self.0.store, tenant, &digest)
+                .await
+                .map_err(GateError::Read),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// What an image of the tenant says of itself; `None` when there is no such manifest.
+    ///
+    /// # Errors
+    /// The object store cannot be read.
+    pub async fn describe(&self, tenant: &TenantId, digest: &str) -> Result<Option<ImageConfig>, GateError> {
+        match digest.parse::<Digest>() {
+            Ok(digest) => image::describe(&*self.0.store, tenant, &digest)
                 .await
                 .map_err(GateError::Read),
             Err(_) => Ok(None),

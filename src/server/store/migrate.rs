@@ -8,7 +8,10 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 
 use crate::server::store::{Store, StoreError, Tx};
 
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "initial", include_str!("migrations/0001_initial.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "initial", include_str!("migrations/0001_initial.sql")),
+    (2, "releases", include_str!("migrations/0002_releases.sql")),
+];
 
 /// One migration and whether this database has it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]

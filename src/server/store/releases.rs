@@ -1,7 +1,7 @@
 //! Table `releases`: what ran, numbered v1, v2 … per tenant.
 
 use crate::api::id::{OperationId, TenantId};
-use crate::api::release::{Release, ReleaseStatus, ReleaseSummary};
+use crate::api::release::{MigrationMark, Release, ReleaseStatus, ReleaseSummary};
 use crate::api::time::Time;
 use crate::server::store::row::{Row, word_of};
 use crate::server::store::{StoreError, Tx};
@@ -36,8 +36,8 @@ pub async fn insert(tx: &mut Tx, tenant: &TenantId, release: &Release) -> Result
     tx.execute(
         "INSERT INTO releases (tenant_id, number, status, digest, image, fingerprint, memory_mb,
              secret_versions, health_path, release_command, message, created_by, operation_id, machine_id,
-             created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, NULL, $14)",
+             created_at, environment, image_config, migrations, restores, pinned)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, NULL, $14, $15, $16, $17, $18, $19)",
         vec![
             tenant.as_str().into(),
             release.number.into(),
@@ -53,10 +53,19 @@ pub async fn insert(tx: &mut Tx, tenant: &TenantId, release: &Release) -> Result
             release.created_by.as_str().into(),
             release.operation_id.as_str().into(),
             release.created_at.into(),
+            serde_json::json!(release.environment).to_string().into(),
+            document(release.image_config.as_ref()).into(),
+            document(release.migrations.as_ref()).into(),
+            release.restores.map(i64::from).into(),
+            release.pinned.into(),
         ],
     )
     .await?;
     Ok(())
+}
+
+fn document<T: serde::Serialize>(value: Option<&T>) -> Option<String> {
+    value.map(|value| serde_json::json!(value).to_string())
 }
 
 /// The highest number so far; 0 before the first release.
@@ -180,6 +189,101 @@ pub async fn set_machine(
     changed_one(tenant, number, rows)
 }
 
+/// Writes down what a release's command did.
+///
+/// # Errors
+/// [`StoreError::Missing`]: there is no such release.
+pub async fn set_migrations(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    number: u32,
+    mark: &MigrationMark,
+) -> Result<(), StoreError> {
+    let rows = tx
+        .execute(
+            "UPDATE releases SET migrations = $3 WHERE tenant_id = $1 AND number = $2",
+            vec![tenant.as_str().into(), number.into(), document(Some(mark)).into()],
+        )
+        .await?;
+    changed_one(tenant, number, rows)
+}
+
+/// Says whether the image of a release is kept whatever its age.
+///
+/// # Errors
+/// [`StoreError::Missing`]: there is no such release.
+pub async fn set_pinned(tx: &mut Tx, tenant: &TenantId, number: u32, pinned: bool) -> Result<(), StoreError> {
+    let rows = tx
+        .execute(
+            "UPDATE releases SET pinned = $3 WHERE tenant_id = $1 AND number = $2",
+            vec![tenant.as_str().into(), number.into(), pinned.into()],
+        )
+        .await?;
+    changed_one(tenant, number, rows)
+}
+
+/// Writes down that the image of a digest is not kept any more; no release of it can run again.
+///
+/// # Errors
+/// The database fails.
+pub async fn set_collected(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    digest: &str,
+    now: Time,
+) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE releases SET collected_at = $3
+         WHERE tenant_id = $1 AND digest = $2 AND collected_at IS NULL",
+        vec![tenant.as_str().into(), digest.into(), now.into()],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Takes back [`set_collected`]: the image of that digest is there again.
+///
+/// # Errors
+/// The database fails.
+pub async fn set_kept(tx: &mut Tx, tenant: &TenantId, digest: &str) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE releases SET collected_at = NULL WHERE tenant_id = $1 AND digest = $2",
+        vec![tenant.as_str().into(), digest.into()],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Every release of the tenant whose image is still kept, newest first.
+///
+/// # Errors
+/// The database fails or a row is bad.
+pub async fn list_kept(tx: &mut Tx, tenant: &TenantId) -> Result<Vec<ReleaseRow>, StoreError> {
+    tx.fetch_all(
+        "SELECT * FROM releases WHERE tenant_id = $1 AND collected_at IS NULL ORDER BY number DESC",
+        vec![tenant.as_str().into()],
+    )
+    .await?
+    .iter()
+    .map(read)
+    .collect()
+}
+
+/// The releases after `number`, oldest first.
+///
+/// # Errors
+/// The database fails or a row is bad.
+pub async fn list_after(tx: &mut Tx, tenant: &TenantId, number: u32) -> Result<Vec<ReleaseRow>, StoreError> {
+    tx.fetch_all(
+        "SELECT * FROM releases WHERE tenant_id = $1 AND number > $2 ORDER BY number",
+        vec![tenant.as_str().into(), number.into()],
+    )
+    .await?
+    .iter()
+    .map(read)
+    .collect()
+}
+
 /// Makes `number` the one that serves: it becomes active, whatever was active is superseded.
 ///
 /// # Errors
@@ -215,6 +319,12 @@ fn read(row: &Row) -> Result<ReleaseRow, StoreError> {
             fingerprint: row.opt_text("fingerprint")?,
             memory_mb: row.u32("memory_mb")?,
             secret_versions: row.json("secret_versions")?,
+            environment: row.opt_json("environment")?.unwrap_or_default(),
+            image_config: row.opt_json("image_config")?,
+            migrations: row.opt_json("migrations")?,
+            restores: row.opt_u32("restores")?,
+            pinned: row.flag("pinned")?,
+            collected_at: row.opt_time("collected_at")?,
             health_path: row.text("health_path")?,
             release_command: row.json("release_command")?,
             message: row.opt_text("message")?,

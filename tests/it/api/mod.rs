@@ -9,6 +9,7 @@ mod openapi;
 mod operations;
 mod pages;
 mod problems;
+mod releases;
 mod rig;
 mod secrets;
 mod serving;

@@ -291,6 +291,7 @@ fn body_of(route: &Route) -> Option<Value> {
         ("POST", "checkout") => free("somebody"),
         ("POST", "tokens") => json!({"name": "x", "scopes": ["read"], "expires_in_seconds": 60}),
         ("POST", "deploy") => json!({"image": "current"}),
+        ("POST", "rollback") => json!({"release": 1}),
         ("POST", "secrets") => json!({"key": "OPENAI_API_KEY", "value": "stolen"}),
         ("PATCH", "{key}") => json!({"value": "stolen"}),
         ("PATCH", "{tenant_id}") => json!({"name": "stolen"}),

@@ -31,6 +31,12 @@ const CASES: &[(&str, &str, Holds)] = &[
     ("tenant logs", "nobody", Holds::Error),
     ("tenant restart", "", Holds::Error),
     ("tenant retry", "", Holds::Error),
+    // Nothing was deployed yet.
+    ("releases list", "", Holds::One),
+    ("releases show", "v1", Holds::Error),
+    ("releases pin", "v1", Holds::Error),
+    ("releases unpin", "v1", Holds::Error),
+    ("rollback", "--yes", Holds::Error),
     ("secrets set", "A_KEY --from-file value", Holds::One),
     ("secrets import", "some.env", Holds::One),
     ("secrets list", "", Holds::One),

@@ -93,7 +93,8 @@ impl House {
         self
     }
 
-    fn set(&mut self, name: &str, value: &str) {
+    /// A variable of every command's environment from now on.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.variables.retain(|(there, _)| there != name);
         self.variables.push((name.to_owned(), value.to_owned()));
     }

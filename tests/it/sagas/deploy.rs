@@ -81,7 +81,7 @@ fn the_first_one_fails_cleanly_at_any_call_before_the_switch() {
         &[
             "provider.list_machines",
             "provider.list_resources",
-            "images.has_manifest",
+            "images.describe",
         ],
         OperationStatus::Failed,
     );
@@ -98,7 +98,7 @@ fn one_beside_another_fails_cleanly_at_any_call_before_the_switch() {
         "provider.list_machines",
         "provider.list_resources",
         "provider.stop_machine",
-        "images.has_manifest",
+        "images.describe",
     ];
     second().fails_cleanly_at_every_call(&after, OperationStatus::Failed);
 }

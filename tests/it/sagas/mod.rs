@@ -8,3 +8,4 @@ mod others;
 mod proofs;
 mod replicas;
 pub(crate) mod rig;
+mod rollback;

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use systemprompt::api::event::Event;
 use systemprompt::api::id::{AccountId, OperationId, TenantId};
 use systemprompt::api::operation::OperationStatus;
+use systemprompt::api::release::ImageConfig;
 use systemprompt::api::secret::SecretText;
 use systemprompt::api::tenant::{DatabaseKind, Resource};
 use systemprompt::server::clock::Clock;
@@ -57,9 +58,12 @@ impl Images for FakeImages {
     fn registry_host(&self) -> &str {
         "registry.test"
     }
-    async fn has_manifest(&self, _tenant: &TenantId, digest: &str) -> Result<bool, GateError> {
-        self.call("images.has_manifest")?;
-        Ok(digest != "sha256:missing")
+    async fn describe(&self, _tenant: &TenantId, digest: &str) -> Result<Option<ImageConfig>, GateError> {
+        self.call("images.describe")?;
+        Ok((digest != "sha256:missing").then(|| ImageConfig {
+            command: vec![digest.to_owned()],
+            ..ImageConfig::default()
+        }))
     }
     fn pull_credential(&self, _tenant: &TenantId) -> PullCredential {
         PullCredential {

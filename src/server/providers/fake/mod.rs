@@ -24,6 +24,8 @@ use crate::server::world::{Broken, Network, State, Volume, World};
 
 /// The variable that tells a fake machine what to do.
 pub const BEHAVIOUR: &str = "FAKE_BEHAVIOUR";
+/// The variable that tells a release command which migrations it applies; those that end with `!` cannot be taken back.
+pub const MIGRATIONS: &str = "FAKE_MIGRATIONS";
 
 /// Keeps the infrastructure of all tenants in a fake world.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::server::providers::fake::BEHAVIOUR;
+use crate::server::providers::fake::{BEHAVIOUR, MIGRATIONS};
 use crate::server::providers::{CommandOutcome, LogLine, MachineSpec, Made, ProviderError, TenantSpec};
 use crate::server::world::{Command, Machine, State};
 
@@ -94,12 +94,27 @@ pub(super) fn run_once(state: &mut State, spec: &MachineSpec) -> Result<CommandO
         release: spec.release,
         exit_code: i64::from(fails),
         runs: 1,
-        output: vec![format!("ran `{}`", command.join(" "))],
+        output: said(spec, command),
     });
     Ok(CommandOutcome {
         exit_code: ran.exit_code,
         log_tail: ran.output.clone(),
     })
+}
+
+/// What a release command prints; with `FAKE_MIGRATIONS` also what it did to the database.
+fn said(spec: &MachineSpec, command: &[String]) -> Vec<String> {
+    let mut lines = vec![format!("ran `{}`", command.join(" "))];
+    if let Some(names) = spec.environment.get(MIGRATIONS) {
+        let names: Vec<&str> = names.expose().split_whitespace().collect();
+        let plain: Vec<&str> = names.iter().map(|name| name.trim_end_matches('!')).collect();
+        let final_ones: Vec<&str> = names.iter().filter_map(|name| name.strip_suffix('!')).collect();
+        lines.push(
+            serde_json::json!({ "applied": plain, "irreversible": final_ones, "total": plain.len() })
+                .to_string(),
+        );
+    }
+    lines
 }
 
 /// Clears what commands left: those of one release, or all of the tenant.
