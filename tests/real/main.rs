@@ -9,6 +9,7 @@
 )]
 
 mod databases;
+mod edge;
 mod gate;
 mod image;
 mod installation;

@@ -277,10 +277,7 @@ impl Engine {
 }
 
 /// The archive that brings these files into one directory.
-///
-/// # Errors
-/// A path is too long for the format.
-pub fn archive(files: &[&ContainerFile]) -> std::io::Result<Vec<u8>> {
+fn archive(files: &[&ContainerFile]) -> std::io::Result<Vec<u8>> {
     let mut builder = tar::Builder::new(Vec::new());
     for file in files {
         let mut header = tar::Header::new_gnu();
@@ -299,12 +296,13 @@ pub fn archive(files: &[&ContainerFile]) -> std::io::Result<Vec<u8>> {
 }
 
 /// Whether the container's process runs.
-pub(crate) fn is_running(container: &ContainerInspectResponse) -> bool {
+fn is_running(container: &ContainerInspectResponse) -> bool {
     container.state.as_ref().and_then(|state| state.running) == Some(true)
 }
 
 /// The labels of a container.
-pub(crate) fn labels_of(container: &ContainerInspectResponse) -> HashMap<String, String> {
+#[must_use]
+pub fn labels_of(container: &ContainerInspectResponse) -> HashMap<String, String> {
     container
         .config
         .as_ref()
@@ -314,40 +312,7 @@ pub(crate) fn labels_of(container: &ContainerInspectResponse) -> HashMap<String,
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-    use std::time::Duration;
-
-    use bollard::models::{ContainerCreateBody, HostConfig};
-
-    use super::{ContainerFile, ContainerSpec, archive};
-    use crate::server::containers::Labels;
-    use crate::server::containers::fingerprint::fingerprint;
-
-    fn spec(image: &str) -> ContainerSpec {
-        let tmpfs = ["/a", "/b", "/c", "/d", "/e"].map(|path| (path.to_owned(), String::new()));
-        ContainerSpec {
-            name: "sp-x-edge".to_owned(),
-            labels: Labels::of_installation("edge"),
-            body: ContainerCreateBody {
-                image: Some(image.to_owned()),
-                host_config: Some(HostConfig {
-                    tmpfs: Some(HashMap::from(tmpfs)),
-                    ..HostConfig::default()
-                }),
-                ..ContainerCreateBody::default()
-            },
-            networks: Vec::new(),
-            files: Vec::new(),
-            grace: Duration::ZERO,
-        }
-    }
-
-    #[test]
-    fn equal_specs_have_equal_fingerprints_in_whatever_order_their_maps_are() {
-        // Every HashMap has its own random order.
-        assert_eq!(fingerprint(&spec("a")), fingerprint(&spec("a")));
-        assert_ne!(fingerprint(&spec("a")), fingerprint(&spec("b")));
-    }
+    use super::{ContainerFile, archive};
 
     #[test]
     fn archives_keep_owner_and_mode() {

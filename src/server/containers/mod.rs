@@ -10,6 +10,8 @@ mod fingerprint;
 mod image;
 mod label;
 mod network;
+mod parts;
+mod route;
 mod volume;
 
 use std::sync::Arc;
@@ -19,12 +21,14 @@ use bollard::Docker;
 use tokio::sync::OnceCell;
 
 pub use crate::server::containers::container::{
-    ContainerFile, ContainerSpec, Ensured, JoinedNetwork, archive,
+    ContainerFile, ContainerSpec, Ensured, JoinedNetwork, labels_of,
 };
 pub use crate::server::containers::error::{EngineError, EngineFault};
 pub use crate::server::containers::image::ImageChoice;
 pub use crate::server::containers::label::{Labels, key};
 pub use crate::server::containers::network::NetworkSpec;
+pub use crate::server::containers::parts::{restarts, rotated_logs, texts, volume_at};
+pub use crate::server::containers::route::{ROUTES, route, upstream};
 
 /// Where the engine is, and whose things are made on it.
 #[derive(Clone, Debug)]

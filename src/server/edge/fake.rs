@@ -1,8 +1,13 @@
 //! An edge that is only written down, with faults on request.
 
 use async_trait::async_trait;
+use futures::StreamExt as _;
+use futures::stream;
 
-use crate::server::edge::{Edge, EdgeError, EdgeSettings};
+use crate::api::time::Time;
+use crate::server::edge::{
+    Access, AccessQuery, AccessStream, Edge, EdgeError, EdgeSettings, Traffic, Waited,
+};
 use crate::server::world::{Broken, State, World};
 
 /// Keeps the routes of all tenants in a fake world.
@@ -47,6 +52,23 @@ fn fatal(code: &'static str, what: String) -> EdgeError {
     }
 }
 
+fn send(state: &mut State, label: &str, traffic: Traffic) -> Result<(), EdgeError> {
+    if !state.routes.contains_key(label) {
+        return Err(fatal(
+            "route-not-found",
+            format!("failed to send the requests of `{label}` anywhere: it has no route"),
+        ));
+    }
+    let said = match traffic {
+        Traffic::To(release) => format!("v{release}"),
+        Traffic::Held => "held".to_owned(),
+        Traffic::Suspended => "suspended".to_owned(),
+        Traffic::Nobody => "nobody".to_owned(),
+    };
+    state.traffic.insert(label.to_owned(), said);
+    Ok(())
+}
+
 #[async_trait]
 impl Edge for FakeEdge {
     async fn ping(&self) -> Result<String, EdgeError> {
@@ -79,9 +101,40 @@ impl Edge for FakeEdge {
         self.world.call("edge.attach", act).await
     }
 
+    async fn switch(&self, label: &str, traffic: Traffic) -> Result<(), EdgeError> {
+        self.world
+            .call("edge.switch", |state| send(state, label, traffic))
+            .await
+    }
+
+    async fn let_go(&self, label: &str, release: u32) -> Result<(), EdgeError> {
+        let act = |state: &mut State| send(state, label, Traffic::To(release));
+        self.world.call("edge.let_go", act).await
+    }
+
+    async fn waited(&self, _label: &str, _since: Time) -> Result<Waited, EdgeError> {
+        self.world.call("edge.waited", |_| Ok(Waited::default())).await
+    }
+
+    async fn access(&self, query: AccessQuery) -> Result<AccessStream, EdgeError> {
+        let act = |state: &mut State| Ok::<_, EdgeError>(state.access.clone());
+        let all = self.world.call("edge.access", act).await?;
+        let wanted = all
+            .into_iter()
+            .filter_map(|access| serde_json::from_value::<Access>(access).ok())
+            .filter(move |access| query.since.is_none_or(|since| access.at > since));
+        let told = stream::iter(wanted.map(Ok));
+        Ok(if query.follow {
+            told.chain(stream::pending()).boxed()
+        } else {
+            told.boxed()
+        })
+    }
+
     async fn detach(&self, label: &str, network: Option<&str>) -> Result<(), EdgeError> {
         let act = |state: &mut State| {
             state.routes.remove(label);
+            state.traffic.remove(label);
             if let Some(network) = network.and_then(|name| state.networks.get_mut(name)) {
                 network.attached.remove("edge");
             }

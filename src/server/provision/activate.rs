@@ -6,7 +6,7 @@ use crate::api::tenant::TenantStatus;
 use crate::server::provision::context::{Case, Parts, StepContext, StepError};
 use crate::server::provision::deploy::{abandoned, stuck};
 use crate::server::provision::effects::Effects;
-use crate::server::provision::rollout::{self, stop_all_but};
+use crate::server::provision::rollout::{self, stop_serving};
 use crate::server::provision::saga::{Ending, Saga, StepDefinition, step};
 use crate::server::provision::suspend::set_connections;
 use crate::server::store::events::NewEvent;
@@ -52,7 +52,7 @@ impl Saga for Activate {
                 set_connections(cx, false).await?;
                 Ok(Effects::none())
             }
-            _ => stop_all_but(cx, None, cx.parts.settings.grace).await,
+            _ => stop_serving(cx).await,
         }
     }
 

@@ -8,6 +8,7 @@ use futures::StreamExt as _;
 use tokio::time::Instant;
 
 use crate::api::release::{ImageConfig, Release, ReleaseStatus};
+use crate::server::edge::Traffic;
 use crate::server::providers::{LogQuery, MachineSpec, MachineState, ProviderError};
 use crate::server::provision::context::{Case, Failure, StepContext, StepError};
 use crate::server::provision::effects::{Change, Effects};
@@ -254,9 +255,11 @@ async fn log_tail(cx: &StepContext<'_>, machine: &str) -> Vec<String> {
 /// Lets traffic come to the new machine; from here on the new release is the one that serves.
 pub(super) async fn switch_traffic(cx: &StepContext<'_>, release: &Release) -> Result<Effects, StepError> {
     let machine = machine_of(cx)?;
-    cx.parts
-        .provider
-        .attach_traffic(&cx.case.spec()?, &machine)
+    let (parts, spec) = (cx.parts, cx.case.spec()?);
+    parts.provider.attach_traffic(&spec, &machine).await?;
+    parts
+        .edge
+        .switch(&spec.label, Traffic::To(release.number))
         .await?;
     let number = release.number;
     let event = NewEvent::new("traffic_switched", format!("v{number} serves"))
@@ -287,8 +290,23 @@ pub(super) async fn clear_commands(cx: &StepContext<'_>) -> Result<(), StepError
 /// Takes the new machine away again. What was started is asked of the provider, so that nothing that a lost answer
 /// hides is left.
 pub(super) async fn undo_start_machine(cx: &StepContext<'_>) -> Result<Effects, StepError> {
-    let serving = current_release(cx).await?.and_then(|row| row.machine_id);
-    stop_all_but(cx, serving.as_deref(), UNSERVED_GRACE).await
+    let serving = current_release(cx).await?.filter(|row| row.machine_id.is_some());
+    // The edge may have been told of the new one, though its answer was lost.
+    let traffic = match &serving {
+        Some(row) => Traffic::To(row.release.number),
+        None => Traffic::Nobody,
+    };
+    cx.parts.edge.switch(&cx.case.spec()?.label, traffic).await?;
+    let keep = serving.and_then(|row| row.machine_id);
+    stop_all_but(cx, keep.as_deref(), UNSERVED_GRACE).await
+}
+
+/// Tells visitors at once that the tenant is suspended, instead of letting them wait for nobody, and stops all
+/// machines.
+pub(super) async fn stop_serving(cx: &StepContext<'_>) -> Result<Effects, StepError> {
+    let label = cx.case.spec()?.label;
+    cx.parts.edge.switch(&label, Traffic::Suspended).await?;
+    stop_all_but(cx, None, cx.parts.settings.grace).await
 }
 
 /// Stops all machines of the tenant but one, and writes down which are gone.

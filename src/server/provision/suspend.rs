@@ -6,7 +6,7 @@ use crate::api::tenant::{DatabaseKind, TenantStatus};
 use crate::server::provision::context::{Case, Parts, StepContext, StepError};
 use crate::server::provision::deploy::{abandoned, stuck};
 use crate::server::provision::effects::Effects;
-use crate::server::provision::rollout::stop_all_but;
+use crate::server::provision::rollout::stop_serving;
 use crate::server::provision::saga::{Ending, Saga, StepDefinition, step};
 use crate::server::store::events::NewEvent;
 
@@ -28,7 +28,7 @@ impl Saga for Suspend {
 
     async fn run(&self, step: &str, cx: &StepContext<'_>) -> Result<Effects, StepError> {
         match step {
-            "stop-machines" => stop_all_but(cx, None, cx.parts.settings.grace).await,
+            "stop-machines" => stop_serving(cx).await,
             _ => {
                 set_connections(cx, false).await?;
                 Ok(Effects::none())

@@ -27,6 +27,12 @@ pub struct State {
     pub databases: BTreeMap<String, Database>,
     /// Routes of the edge: label and network.
     pub routes: BTreeMap<String, String>,
+    /// What becomes of a label's requests at the edge: `v7`, `held`, `suspended`, `nobody`.
+    #[serde(default)]
+    pub traffic: BTreeMap<String, String>,
+    /// The edge's access log: one document for each request that was answered.
+    #[serde(default)]
+    pub access: Vec<serde_json::Value>,
     /// Counts what was made, so that the newest can be told.
     pub made: u64,
 }

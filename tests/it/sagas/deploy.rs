@@ -4,6 +4,7 @@ use systemprompt::api::operation::OperationStatus;
 use systemprompt::api::release::ReleaseStatus;
 use systemprompt::api::tenant::TenantStatus;
 use systemprompt::server::provision::Work;
+use systemprompt::server::world::Fault;
 
 use crate::sagas::proofs::{Proof, prepared};
 use crate::sagas::rig::{DIGEST, OTHER_DIGEST, Rig, Seen, deploy};
@@ -17,6 +18,7 @@ fn first() -> Proof {
             assert_eq!(seen.tenant.status, TenantStatus::AwaitingDeploy);
             assert_eq!(seen.tenant.current_release, None);
             assert_eq!(processes(seen), [""; 0]);
+            assert_ne!(seen.traffic.as_deref(), Some("v1"));
         },
     }
 }
@@ -52,6 +54,7 @@ pub(crate) fn serves(seen: &Seen, number: u32, digest: &str) {
     assert_eq!(seen.tenant.current_release, Some(number));
     let machine = format!("sp-fake-acme-v{number}");
     assert_eq!(processes(seen), [format!("machine {machine}")]);
+    assert_eq!(seen.traffic, Some(format!("v{number}")));
     let row = seen
         .releases
         .iter()
@@ -111,6 +114,16 @@ fn death_between_any_two_steps_is_survived() {
 #[test]
 fn death_around_the_switch_is_survived() {
     second().survives_every_death("provider.attach_traffic", OperationStatus::Failed);
+}
+
+#[test]
+fn a_switch_that_happened_and_failed_is_taken_back() {
+    let faults = [
+        ("edge.switch", 1, Fault::LostReply),
+        ("edge.switch", 2, Fault::Fatal),
+    ];
+    first().ends_after(&faults, OperationStatus::Failed);
+    second().ends_after(&faults, OperationStatus::Failed);
 }
 
 #[test]

@@ -79,6 +79,7 @@ fn suspension() -> Proof {
         complete: |rig, seen| {
             assert_eq!(seen.tenant.status, TenantStatus::Suspended);
             assert!(!seen.world.iter().any(|line| line.starts_with("machine")));
+            assert_eq!(seen.traffic.as_deref(), Some("suspended"));
             assert!(!connections(rig));
         },
         clean: |_, seen| assert_eq!(seen.event_names().last(), Some(&"operation_stuck")),
@@ -96,6 +97,7 @@ fn activation() -> Proof {
         clean: |rig, seen| {
             assert_eq!(seen.tenant.status, TenantStatus::Suspended);
             assert!(!seen.world.iter().any(|line| line.starts_with("machine")));
+            assert_eq!(seen.traffic.as_deref(), Some("suspended"));
             assert!(!connections(rig));
         },
     }

@@ -95,6 +95,16 @@ impl Proof {
         }
     }
 
+    /// These calls fail, and the saga ends in `wanted`.
+    pub(crate) fn ends_after(&self, faults: &[(&str, u64, Fault)], wanted: OperationStatus) {
+        let (rig, id) = self.begin();
+        for (method, nth, fault) in faults {
+            rig.world.plan(method, *nth, *fault).expect("planned");
+        }
+        rig.run(&id, None);
+        self.end(&rig, &id, wanted, &format!("{faults:?}"));
+    }
+
     /// The process dies over and over, at the checkpoints of `pattern` in turn, until the operation rests. With
     /// `[Recorded]` every life does one step; with `[Acted, Recorded]` every step is done twice.
     pub(crate) fn survives_dying(

@@ -102,6 +102,8 @@ pub(crate) struct Seen {
     pub(crate) resources: Vec<Resource>,
     pub(crate) releases: Vec<ReleaseRow>,
     pub(crate) world: Vec<String>,
+    /// What becomes of requests at the edge, once it was said.
+    pub(crate) traffic: Option<String>,
 }
 
 impl Seen {
@@ -330,6 +332,10 @@ impl Rig {
                 .await
                 .expect("releases"),
             world: self.world.resources().expect("world"),
+            traffic: self
+                .world
+                .change(|state| state.traffic.get("acme").cloned())
+                .expect("world"),
         };
         let open = operations::find_unfinished(&mut tx, &self.tenant)
             .await

@@ -7,17 +7,14 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, PortBinding, RestartPolicy,
-    RestartPolicyNameEnum,
-};
+use bollard::models::{ContainerCreateBody, HostConfig, PortBinding};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use crate::api::secret::SecretText;
 use crate::server::clock::Clock;
 use crate::server::containers::{
     ContainerFile, ContainerSpec, Engine, EngineError, Ensured, ImageChoice, JoinedNetwork, Labels,
-    NetworkSpec, key,
+    NetworkSpec, key, restarts, rotated_logs, texts, volume_at,
 };
 use crate::server::databases::DatabaseError;
 
@@ -159,7 +156,6 @@ fn superuser_password(directory: &Path, clock: &Clock) -> Result<SecretText, Dat
 /// engine's description of the container nor a process list shows it.
 fn render(name: &str, network: &str, image: &str, password: &SecretText) -> ContainerSpec {
     let capabilities = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"];
-    let texts = |texts: &[&str]| Some(texts.iter().map(|text| (*text).to_owned()).collect());
     let loopback = PortBinding {
         host_ip: Some("127.0.0.1".to_owned()),
         host_port: None,
@@ -171,23 +167,9 @@ fn render(name: &str, network: &str, image: &str, password: &SecretText) -> Cont
         pids_limit: Some(1024),
         shm_size: Some(256 * 1024 * 1024),
         port_bindings: Some(HashMap::from([(PORT.to_owned(), Some(vec![loopback]))])),
-        mounts: Some(vec![Mount {
-            typ: Some(MountType::VOLUME),
-            source: Some(name.to_owned()),
-            target: Some(DATA.to_owned()),
-            ..Mount::default()
-        }]),
-        log_config: Some(HostConfigLogConfig {
-            typ: Some("json-file".to_owned()),
-            config: Some(HashMap::from([
-                ("max-size".to_owned(), "10m".to_owned()),
-                ("max-file".to_owned(), "3".to_owned()),
-            ])),
-        }),
-        restart_policy: Some(RestartPolicy {
-            name: Some(RestartPolicyNameEnum::UNLESS_STOPPED),
-            maximum_retry_count: None,
-        }),
+        mounts: Some(vec![volume_at(name, DATA)]),
+        log_config: Some(rotated_logs()),
+        restart_policy: Some(restarts(true)),
         ..HostConfig::default()
     };
     let body = ContainerCreateBody {

@@ -1,8 +1,9 @@
 //! The edge as a Caddy container with a static configuration. It outlives this process and every deploy.
 
+mod access;
+mod config;
+mod pages;
 mod render;
-#[cfg(test)]
-mod tests;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -14,17 +15,24 @@ use futures::TryStreamExt as _;
 use std::io::Read as _;
 use tokio::sync::Mutex;
 
+use crate::api::time::Time;
 use crate::server::containers::{
-    Engine, EngineError, EngineFault, Ensured, ImageChoice, Labels, NetworkSpec, key,
+    ContainerFile, Engine, EngineError, EngineFault, Ensured, ImageChoice, Labels, NetworkSpec, key,
 };
-use crate::server::edge::caddy::render::{OWN_PATH, ROLE, ROOT_CERTIFICATE};
-use crate::server::edge::{Edge, EdgeError, EdgeSettings};
+use crate::server::edge::caddy::config::OWN_PATH;
+use crate::server::edge::caddy::render::{ROLE, ROOT_CERTIFICATE};
+use crate::server::edge::{AccessQuery, AccessStream, Edge, EdgeError, EdgeSettings, Traffic, Waited};
 
 /// The image that `scripts/setup` builds where none can be pulled.
 const STAND_IN: &str = "systemprompt-standin/caddy:2";
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// For how long a container that just started may take to answer.
 const START_PATIENCE: Duration = Duration::from_secs(15);
+
+/// A look at the files that began before they changed has ended after this time.
+const LOOK: Duration = Duration::from_millis(100);
+/// A request for which the former release was chosen has reached it after this time.
+const DIAL: Duration = Duration::from_millis(300);
 
 /// Caddy in front of tenants. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -37,6 +45,8 @@ struct Inner {
     http: reqwest::Client,
     /// Whether the container was seen to run as it shall.
     ready: Mutex<bool>,
+    /// The certificate of its authority, once it was read.
+    root: Mutex<Option<String>>,
 }
 
 impl CaddyEdge {
@@ -56,6 +66,7 @@ impl CaddyEdge {
             settings,
             http,
             ready: Mutex::new(false),
+            root: Mutex::new(None),
         })))
     }
 
@@ -64,6 +75,15 @@ impl CaddyEdge {
     /// # Errors
     /// The edge does not run, or has none yet.
     pub async fn root_certificate(&self) -> Result<String, EdgeError> {
+        let mut root = self.0.root.lock().await;
+        if let Some(root) = &*root {
+            return Ok(root.clone());
+        }
+        let read = self.read_root_certificate().await?;
+        Ok(root.insert(read).clone())
+    }
+
+    async fn read_root_certificate(&self) -> Result<String, EdgeError> {
         self.ensure().await?;
         let action = || "read the certificate of the edge's authority".to_owned();
         let options = DownloadFromContainerOptionsBuilder::new()
@@ -146,6 +166,11 @@ impl CaddyEdge {
             });
         }
         Err(error.into())
+    }
+
+    async fn write(&self, files: &[ContainerFile]) -> Result<(), EdgeError> {
+        self.checked(self.0.engine.upload(&self.name(), files).await)
+            .await
     }
 
     /// Which flags choose other ports.
@@ -270,26 +295,59 @@ impl Edge for CaddyEdge {
             let connected = self.0.engine.connect(network, &self.name(), &[]).await;
             self.checked(connected).await?;
         }
-        let file = render::tenant_file(label, true);
-        self.checked(self.0.engine.upload(&self.name(), &[file]).await)
-            .await
+        self.write(&render::known(label)).await
+    }
+
+    async fn switch(&self, label: &str, traffic: Traffic) -> Result<(), EdgeError> {
+        self.ensure().await?;
+        match traffic {
+            // Where they go afterwards is said when they are let go.
+            Traffic::Held => self.write(&render::held(label)).await?,
+            Traffic::To(release) => {
+                // Both serve for a moment: a look at the files while they change finds one of them in any case.
+                self.write(&render::also_serving(label, release)).await?;
+                tokio::time::sleep(LOOK).await;
+                self.write(&render::only(label, traffic)).await?;
+            }
+            Traffic::Suspended | Traffic::Nobody => self.write(&render::only(label, traffic)).await?,
+        }
+        tokio::time::sleep(DIAL).await;
+        Ok(())
+    }
+
+    async fn let_go(&self, label: &str, release: u32) -> Result<(), EdgeError> {
+        self.ensure().await?;
+        self.write(&render::only(label, Traffic::To(release))).await
+    }
+
+    async fn waited(&self, label: &str, since: Time) -> Result<Waited, EdgeError> {
+        self.ensure().await?;
+        access::waited(&self.0.engine, &self.name(), &self.hostname(label), since).await
+    }
+
+    async fn access(&self, query: AccessQuery) -> Result<AccessStream, EdgeError> {
+        self.ensure().await?;
+        let domain = &self.0.settings.domain;
+        access::stream(&self.0.engine, &self.name(), domain, query).await
     }
 
     async fn detach(&self, label: &str, network: Option<&str>) -> Result<(), EdgeError> {
         self.ensure().await?;
-        let file = render::tenant_file(label, false);
-        self.checked(self.0.engine.upload(&self.name(), &[file]).await)
-            .await?;
+        self.write(&render::unknown(label)).await?;
         if let Some(network) = network {
-            self.checked(self.0.engine.disconnect(network, &self.name()).await)
-                .await?;
+            let disconnected = self.0.engine.disconnect(network, &self.name()).await;
+            self.checked(disconnected).await?;
         }
         Ok(())
     }
 
     async fn certificate(&self, label: &str) -> Result<String, EdgeError> {
         self.ensure().await?;
-        self.shake_hands(label).await?;
+        if let Err(error) = self.shake_hands(label).await {
+            // The edge may have got a new volume, and with it a new authority.
+            *self.0.root.lock().await = None;
+            return Err(error);
+        }
         Ok("ready".to_owned())
     }
 }

@@ -1,139 +1,95 @@
-//! The edge's configuration and container. Pure: no calls.
+//! The edge's container and the files that say who is there. Pure: no calls.
 //!
-//! The configuration never changes while the edge runs, since every change would reset connections of all tenants.
-//! A tenant is known by an empty file of its label's name; its upstream is looked up by name at every request,
-//! so that a release takes over by taking the name.
+//! The files are empty: a tenant is a directory of its label's name, and a file in it names the release
+//! that serves, or says that the tenant is suspended or its requests are held. Files can be brought into a container but not taken out, so what is over is replaced by the other
+//! kind: a former tenant is a file, a release that does not serve any more is a directory.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, PortBinding, RestartPolicy,
-    RestartPolicyNameEnum,
+use bollard::models::{ContainerCreateBody, HostConfig, PortBinding};
+
+use crate::server::containers::{
+    ContainerFile, ContainerSpec, JoinedNetwork, Labels, ROUTES, restarts, rotated_logs, route, texts,
+    volume_at,
 };
-use serde_json::{Value, json};
+use crate::server::edge::caddy::config::config;
+use crate::server::edge::{EdgeSettings, Traffic};
 
-use crate::server::containers::{ContainerFile, ContainerSpec, JoinedNetwork, Labels};
-use crate::server::edge::EdgeSettings;
-
-/// A path that the edge answers itself, under every name.
-pub(super) const OWN_PATH: &str = "/.well-known/systemprompt/edge";
 /// Where Caddy keeps the certificate of its own authority.
 pub(super) const ROOT_CERTIFICATE: &str = "/data/caddy/pki/authorities/local/root.crt";
 /// The role label.
 pub(super) const ROLE: &str = "edge";
 
-const HTTP: u16 = 8080;
-const HTTPS: u16 = 8443;
-const TENANT_PORT: u16 = 8080;
+pub(super) const HTTP: u16 = 8080;
+pub(super) const HTTPS: u16 = 8443;
 /// The volume: everything that the edge writes, and the only place where files can be brought to it.
-const DATA: &str = "/data";
+pub(super) const DATA: &str = "/data";
 const CONFIG: &str = "systemprompt/caddy.json";
-const TENANTS: &str = "systemprompt/tenants";
+pub(super) const TENANTS: &str = "systemprompt/tenants";
+/// Its name in a tenant's directory, where requests shall wait.
+pub(super) const HELD_FILE: &str = "held";
+/// Its name in a tenant's directory, where it is suspended.
+pub(super) const SUSPENDED_FILE: &str = "suspended";
 
-const UNKNOWN: &str = "<!doctype html><title>Not found</title><h1>There is nothing here</h1>\
-    <p>No tenant answers under this name.</p>\n";
-const SILENT: &str = "<!doctype html><title>Not available</title><h1>This tenant does not answer</h1>\
-    <p>It has no running release, or its release does not accept connections. Try again in a moment.</p>\n";
+/// The tenant is known from now on; which release serves stays as it is.
+pub(super) fn known(label: &str) -> Vec<ContainerFile> {
+    vec![entry(&format!("{TENANTS}/{label}/"))]
+}
 
-/// What says that a tenant is known: a file. That it is not any more: a directory of the same name, since files
-/// can be brought into a container, but not taken out.
-pub(super) fn tenant_file(label: &str, known: bool) -> ContainerFile {
-    let end = if known { "" } else { "/" };
+/// The tenant is not known any more.
+pub(super) fn unknown(label: &str) -> Vec<ContainerFile> {
+    vec![entry(&format!("{TENANTS}/{label}"))]
+}
+
+/// This release serves from now on, beside those that do already.
+pub(super) fn also_serving(label: &str, release: u32) -> Vec<ContainerFile> {
+    let mut entries = known(label);
+    entries.push(entry(&format!("{TENANTS}/{label}/{}", route(release))));
+    entries
+}
+
+/// The tenant's requests wait from now on, whatever else is said.
+pub(super) fn held(label: &str) -> Vec<ContainerFile> {
+    let mut entries = known(label);
+    entries.push(entry(&format!("{TENANTS}/{label}/{HELD_FILE}")));
+    entries
+}
+
+/// This and nothing else is said from now on. Requests that wait are let go last.
+pub(super) fn only(label: &str, traffic: Traffic) -> Vec<ContainerFile> {
+    let said = match traffic {
+        Traffic::To(release) => route(release),
+        Traffic::Held => HELD_FILE.to_owned(),
+        Traffic::Suspended => SUSPENDED_FILE.to_owned(),
+        Traffic::Nobody => String::new(),
+    };
+    let all = (0..ROUTES).map(route);
+    let mut all: Vec<String> = all
+        .chain([SUSPENDED_FILE, HELD_FILE].map(str::to_owned))
+        .collect();
+    all.sort_by_key(|name| *name != said);
+    let mut entries = known(label);
+    entries.extend(all.iter().map(|name| {
+        let end = if *name == said { "" } else { "/" };
+        entry(&format!("{TENANTS}/{label}/{name}{end}"))
+    }));
+    entries
+}
+
+/// An empty file, or a directory where the path ends with `/`.
+fn entry(path: &str) -> ContainerFile {
     ContainerFile {
         directory: DATA.to_owned(),
-        path: format!("{TENANTS}/{label}{end}"),
-        mode: if known { 0o644 } else { 0o755 },
+        path: path.to_owned(),
+        mode: if path.ends_with('/') { 0o755 } else { 0o644 },
         owner: (0, 0),
         contents: Vec::new(),
     }
 }
 
-/// Caddy's configuration.
-pub(super) fn config(settings: &EdgeSettings) -> Value {
-    let server = |port: u16| {
-        json!({
-            "listen": [format!(":{port}")],
-            "automatic_https": { "disable": true },
-            "protocols": ["h1", "h2"],
-            "read_header_timeout": "10s",
-            "idle_timeout": "2m",
-            "routes": routes(settings),
-            "errors": { "routes": [{ "handle": [page("{http.error.status_code}", SILENT)] }] },
-        })
-    };
-    let mut https = server(HTTPS);
-    https["tls_connection_policies"] = json!([{}]);
-    json!({
-        // Nobody can change anything: a change is a new container.
-        "admin": { "disabled": true, "config": { "persist": false } },
-        "apps": {
-            "http": { "grace_period": "10s", "servers": { "http": server(HTTP), "https": https } },
-            "pki": { "certificate_authorities": { "local": { "install_trust": false } } },
-            // A certificate per name when it is first asked for: clients refuse `*.localhost`.
-            "tls": { "automation": { "policies": [{
-                "subjects": [format!("*.{}", settings.domain)],
-                "issuers": [{ "module": "internal" }],
-                "on_demand": true,
-            }] } },
-        },
-    })
-}
-
-fn routes(settings: &EdgeSettings) -> Value {
-    // Labels are counted from the right: of `acme.localhost`, 0 is `localhost`.
-    let label = format!(
-        "{{http.request.host.labels.{}}}",
-        settings.domain.split('.').count()
-    );
-    let host = format!("*.{}", settings.domain);
-    // A name that is no label must not reach the file matcher, which knows `*`.
-    let shape = format!("^[a-z0-9-]+\\.{}(:[0-9]+)?$", settings.domain.replace('.', "\\."));
-    json!([
-        {
-            "match": [{ "path": [OWN_PATH] }],
-            "handle": [{ "handler": "static_response", "status_code": "200", "body": "edge\n" }],
-        },
-        {
-            "match": [{
-                "host": [host],
-                "header_regexp": { "Host": { "pattern": shape } },
-                "file": { "root": format!("{DATA}/{TENANTS}"), "try_files": [format!("/{label}")] },
-            }],
-            "handle": [proxy(&label)],
-        },
-        { "handle": [page("404", UNKNOWN)] },
-    ])
-}
-
-/// A connection per request, to whoever has the name now; while a name changes hands, the dial is repeated.
-fn proxy(label: &str) -> Value {
-    json!({
-        "handler": "reverse_proxy",
-        "upstreams": [{ "dial": format!("{label}.app:{TENANT_PORT}") }],
-        "transport": {
-            "protocol": "http",
-            "dial_timeout": "300ms",
-            "keep_alive": { "enabled": false },
-        },
-        "load_balancing": { "try_duration": "3s", "try_interval": "50ms" },
-        // Only the edge itself may say who is signed in.
-        "headers": { "request": { "delete": ["X-Session-*"] } },
-    })
-}
-
-fn page(status: &str, body: &str) -> Value {
-    json!({
-        "handler": "static_response",
-        "status_code": status,
-        "headers": { "Content-Type": ["text/html; charset=utf-8"], "Cache-Control": ["no-store"] },
-        "body": body,
-    })
-}
-
 /// The edge's container: it writes nothing but its volume, and has no powers.
 pub(super) fn container(name: &str, image: &str, settings: &EdgeSettings) -> ContainerSpec {
-    let texts = |texts: &[&str]| Some(texts.iter().map(|text| (*text).to_owned()).collect());
     let ports = [(HTTP, settings.http_port), (HTTPS, settings.https_port)];
     let bindings = ports.iter().map(|(inside, outside)| {
         let binding = PortBinding {
@@ -142,8 +98,6 @@ pub(super) fn container(name: &str, image: &str, settings: &EdgeSettings) -> Con
         };
         (format!("{inside}/tcp"), Some(vec![binding]))
     });
-    let log_options =
-        [("max-size", "10m"), ("max-file", "3")].map(|(name, value)| (name.to_owned(), value.to_owned()));
     let host_config = HostConfig {
         cap_drop: texts(&["ALL"]),
         security_opt: texts(&["no-new-privileges:true"]),
@@ -151,20 +105,11 @@ pub(super) fn container(name: &str, image: &str, settings: &EdgeSettings) -> Con
         pids_limit: Some(1024),
         tmpfs: Some(HashMap::from([("/tmp".to_owned(), String::new())])),
         port_bindings: Some(bindings.collect()),
-        mounts: Some(vec![Mount {
-            typ: Some(MountType::VOLUME),
-            source: Some(name.to_owned()),
-            target: Some(DATA.to_owned()),
-            ..Mount::default()
-        }]),
-        log_config: Some(HostConfigLogConfig {
-            typ: Some("json-file".to_owned()),
-            config: Some(HashMap::from(log_options)),
-        }),
-        restart_policy: Some(RestartPolicy {
-            name: Some(RestartPolicyNameEnum::UNLESS_STOPPED),
-            maximum_retry_count: None,
-        }),
+        // Names that the engine does not know are nobody's: no question leaves this machine.
+        dns: texts(&["127.0.0.1"]),
+        mounts: Some(vec![volume_at(name, DATA)]),
+        log_config: Some(rotated_logs()),
+        restart_policy: Some(restarts(true)),
         ..HostConfig::default()
     };
     let body = ContainerCreateBody {
@@ -176,13 +121,6 @@ pub(super) fn container(name: &str, image: &str, settings: &EdgeSettings) -> Con
         host_config: Some(host_config),
         ..ContainerCreateBody::default()
     };
-    let directory = |path: &str| ContainerFile {
-        directory: DATA.to_owned(),
-        path: format!("{path}/"),
-        mode: 0o755,
-        owner: (0, 0),
-        contents: Vec::new(),
-    };
     ContainerSpec {
         name: name.to_owned(),
         labels: Labels::of_installation(ROLE),
@@ -192,15 +130,70 @@ pub(super) fn container(name: &str, image: &str, settings: &EdgeSettings) -> Con
             aliases: Vec::new(),
         }],
         files: vec![
-            directory(TENANTS),
+            entry(&format!("{TENANTS}/")),
             ContainerFile {
-                directory: DATA.to_owned(),
-                path: CONFIG.to_owned(),
-                mode: 0o644,
-                owner: (0, 0),
                 contents: config(settings).to_string().into_bytes(),
+                ..entry(CONFIG)
             },
         ],
         grace: Duration::from_secs(15),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{also_serving, container, held, known, only, unknown};
+    use crate::server::containers::ContainerFile;
+    use crate::server::edge::{EdgeSettings, Traffic};
+
+    #[test]
+    fn only_loopback_ports_are_published() {
+        let spec = container("sp-x-edge", "caddy:2", &EdgeSettings::default());
+        let bindings = spec
+            .body
+            .host_config
+            .and_then(|host| host.port_bindings)
+            .expect("ports");
+        let published: Vec<_> = bindings
+            .into_values()
+            .flatten()
+            .flatten()
+            .map(|binding| binding.host_ip)
+            .collect();
+        assert_eq!(
+            published,
+            [Some("127.0.0.1".to_owned()), Some("127.0.0.1".to_owned())]
+        );
+    }
+
+    #[test]
+    fn what_is_over_is_replaced_by_the_other_kind() {
+        let paths = |files: Vec<ContainerFile>| files.into_iter().map(|file| file.path).collect::<Vec<_>>();
+        assert_eq!(paths(known("acme")), ["systemprompt/tenants/acme/"]);
+        assert_eq!(paths(unknown("acme")), ["systemprompt/tenants/acme"]);
+        assert_eq!(
+            paths(also_serving("acme", 9)),
+            ["systemprompt/tenants/acme/", "systemprompt/tenants/acme/r1"]
+        );
+        assert_eq!(
+            paths(held("acme")),
+            ["systemprompt/tenants/acme/", "systemprompt/tenants/acme/held"]
+        );
+    }
+
+    #[test]
+    fn exactly_one_thing_is_said_and_requests_are_let_go_last() {
+        let said = |traffic| {
+            let files: Vec<String> = only("acme", traffic).into_iter().map(|file| file.path).collect();
+            assert_eq!(files.len(), 11, "the directory, eight routes and two words");
+            let file = files.iter().find(|path| !path.ends_with('/')).cloned();
+            (file, files.last().cloned().expect("one"))
+        };
+        let file = |name: &str| Some(format!("systemprompt/tenants/acme/{name}"));
+        let held = || "systemprompt/tenants/acme/held/".to_owned();
+        assert_eq!(said(Traffic::To(9)), (file("r1"), held()));
+        assert_eq!(said(Traffic::Suspended), (file("suspended"), held()));
+        assert_eq!(said(Traffic::Nobody), (None, held()));
+        assert_eq!(said(Traffic::Held).0, file("held"));
     }
 }

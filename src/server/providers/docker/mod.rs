@@ -20,7 +20,9 @@ use bollard::query_parameters::RestartContainerOptionsBuilder;
 use futures::stream::BoxStream;
 use tokio::sync::Mutex;
 
-use crate::server::containers::{Engine, EngineError};
+use crate::server::containers::{
+    Engine, EngineError, EngineFault, key, labels_of, restarts, route, upstream,
+};
 pub use crate::server::providers::docker::pool::{AddressPool, InvalidPool};
 use crate::server::providers::docker::render::Names;
 pub use crate::server::providers::docker::render::WRITABLE_ROOT;
@@ -174,7 +176,12 @@ impl Provider for DockerProvider {
             serveraddress: Some(spec.pull.registry.clone()),
             ..DockerCredentials::default()
         };
-        Ok(self.engine.pull(&spec.image, Some(credentials)).await?)
+        let pulled = self.engine.pull(&spec.image, Some(credentials)).await;
+        pulled.map_err(|error| match error.fault {
+            EngineFault::NotFound => image_error("image-not-found", error),
+            EngineFault::Forbidden => image_error("image-forbidden", error),
+            _ => error.into(),
+        })
     }
 
     async fn run_command(
@@ -242,23 +249,26 @@ impl Provider for DockerProvider {
     }
 
     async fn attach_traffic(&self, spec: &TenantSpec, machine_id: &str) -> Result<(), ProviderError> {
-        self.get(machine_id).await?;
+        let labels = labels_of(&self.get(machine_id).await?);
+        let release = labels
+            .get(key::RELEASE)
+            .and_then(|release| release.parse().ok())
+            .unwrap_or(0);
         let network = self.names(spec).edge_network();
         let update = ContainerUpdateBody {
-            restart_policy: Some(render::restart_policy()),
+            restart_policy: Some(restarts(true)),
             ..ContainerUpdateBody::default()
         };
-        let action = || format!("let the machine `{machine_id}` start again by itself");
-        self.engine
+        let updated = self
+            .engine
             .docker()
             .await?
             .update_container(machine_id, update)
-            .await
-            .map_err(|source| EngineError::engine(action(), source))?;
-        Ok(self
-            .engine
-            .connect(&network, machine_id, &[render::alias(&spec.label)])
-            .await?)
+            .await;
+        let action = || format!("let the machine `{machine_id}` start again by itself");
+        updated.map_err(|source| EngineError::engine(action(), source))?;
+        let name = upstream(&route(release), &spec.label);
+        Ok(self.engine.connect(&network, machine_id, &[name]).await?)
     }
 
     async fn list_machines(&self, spec: &TenantSpec) -> Result<Vec<String>, ProviderError> {
@@ -294,6 +304,15 @@ impl Provider for DockerProvider {
 
     async fn list_resources(&self, spec: &TenantSpec) -> Result<Vec<Made>, ProviderError> {
         app::list_resources(&self.engine, spec).await
+    }
+}
+
+fn image_error(code: &'static str, error: EngineError) -> ProviderError {
+    ProviderError::Fatal {
+        code,
+        what: error.to_string(),
+        hint: Some("push the image again with `systemprompt deploy`".to_owned()),
+        source: error.source,
     }
 }
 

@@ -3,12 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, MountVolumeOptions,
-    RestartPolicy, RestartPolicyNameEnum,
-};
+use bollard::models::{ContainerCreateBody, HostConfig};
 
-use crate::server::containers::{ContainerSpec, JoinedNetwork, Labels, NetworkSpec};
+use crate::server::containers::{
+    ContainerSpec, JoinedNetwork, Labels, NetworkSpec, restarts, rotated_logs, texts, volume_at,
+};
 use crate::server::providers::docker::pool::Subnets;
 use crate::server::providers::{MachineSpec, TenantSpec};
 
@@ -72,12 +71,6 @@ impl Names {
     pub(super) fn preparation(&self) -> String {
         format!("{}-prepare", self.prefix)
     }
-}
-
-/// The name under which the edge finds the tenant.
-#[must_use]
-pub(super) fn alias(label: &str) -> String {
-    format!("{label}.app")
 }
 
 /// The labels of one of a tenant's things.
@@ -145,20 +138,11 @@ pub(super) fn command(spec: &MachineSpec, names: &Names, writable_root: bool) ->
     }
 }
 
-/// The restart policy of a machine that has traffic.
-#[must_use]
-pub(super) fn restart_policy() -> RestartPolicy {
-    RestartPolicy {
-        name: Some(RestartPolicyNameEnum::UNLESS_STOPPED),
-        maximum_retry_count: None,
-    }
-}
-
 /// A container that never starts: through it the volume is reached before the first release has it.
 #[must_use]
 pub(super) fn preparation(spec: &MachineSpec, names: &Names) -> ContainerSpec {
     let host_config = HostConfig {
-        mounts: Some(vec![volume_mount(names, "/volume/data")]),
+        mounts: Some(vec![volume_at(&names.volume(), "/volume/data")]),
         ..HostConfig::default()
     };
     ContainerSpec {
@@ -196,22 +180,13 @@ fn common(spec: &MachineSpec, names: &Names, writable_root: bool) -> ContainerCr
         memory_swap: Some(memory),
         nano_cpus: Some(NANO_CPUS),
         pids_limit: Some(PIDS_LIMIT),
-        cap_drop: Some(vec!["ALL".to_owned()]),
-        security_opt: Some(vec!["no-new-privileges:true".to_owned()]),
+        cap_drop: texts(&["ALL"]),
+        security_opt: texts(&["no-new-privileges:true"]),
         readonly_rootfs: Some(!writable_root),
         tmpfs: Some(HashMap::from([("/tmp".to_owned(), TMP_OPTIONS.to_owned())])),
-        mounts: Some(vec![volume_mount(names, DATA_DIRECTORY)]),
-        log_config: Some(HostConfigLogConfig {
-            typ: Some("json-file".to_owned()),
-            config: Some(HashMap::from([
-                ("max-size".to_owned(), "10m".to_owned()),
-                ("max-file".to_owned(), "3".to_owned()),
-            ])),
-        }),
-        restart_policy: Some(RestartPolicy {
-            name: Some(RestartPolicyNameEnum::NO),
-            maximum_retry_count: None,
-        }),
+        mounts: Some(vec![volume_at(&names.volume(), DATA_DIRECTORY)]),
+        log_config: Some(rotated_logs()),
+        restart_policy: Some(restarts(false)),
         ..HostConfig::default()
     };
     ContainerCreateBody {
@@ -219,20 +194,6 @@ fn common(spec: &MachineSpec, names: &Names, writable_root: bool) -> ContainerCr
         env: Some(environment),
         host_config: Some(host_config),
         ..ContainerCreateBody::default()
-    }
-}
-
-/// The tenant's volume at `target`. What the image has there is copied into it while it is empty.
-fn volume_mount(names: &Names, target: &str) -> Mount {
-    Mount {
-        typ: Some(MountType::VOLUME),
-        source: Some(names.volume()),
-        target: Some(target.to_owned()),
-        volume_options: Some(MountVolumeOptions {
-            no_copy: Some(false),
-            ..MountVolumeOptions::default()
-        }),
-        ..Mount::default()
     }
 }
 
@@ -300,10 +261,7 @@ mod tests {
               {
                 "Target": "/app/data",
                 "Source": "sp-ab12cd-acme",
-                "Type": "volume",
-                "VolumeOptions": {
-                  "NoCopy": false
-                }
+                "Type": "volume"
               }
             ],
             "CapDrop": [

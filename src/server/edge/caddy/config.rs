@@ -1,0 +1,258 @@
+//! Caddy's configuration. It never changes while the edge runs, since every change would reset connections of all
+//! tenants: who is there, and which release serves, is looked up at every request. Pure: no calls.
+
+use serde_json::{Value, json};
+
+use crate::server::containers::upstream;
+use crate::server::edge::caddy::pages::{HELD, NOBODY, SILENT, SUSPENDED, UNKNOWN, answer};
+use crate::server::edge::caddy::render::{DATA, HELD_FILE, HTTP, HTTPS, SUSPENDED_FILE, TENANTS};
+use crate::server::edge::{EdgeSettings, HOLD_AT_MOST};
+
+/// A path that the edge answers itself, under every name.
+pub(super) const OWN_PATH: &str = "/.well-known/systemprompt/edge";
+/// The name of the loggers that the access log and the waiting room write to.
+pub(super) const ACCESS: &str = "http.log.access.tenants";
+pub(super) const WAITED: &str = "http.log.access.waiting";
+/// How long a request waited, in milliseconds, as the waiting room says it.
+pub(super) const WAITED_HEADER: &str = "X-Waited-Ms";
+
+const TENANT_PORT: u16 = 8080;
+/// Where held requests ask whether they may go on. A file of the container's own, gone with it.
+const WAITING_ROOM: &str = "unix//tmp/waiting-room.sock";
+
+/// Caddy's configuration.
+pub(super) fn config(settings: &EdgeSettings) -> Value {
+    let server = |port: u16| {
+        json!({
+            "listen": [format!(":{port}")],
+            "automatic_https": { "disable": true },
+            "protocols": ["h1", "h2"],
+            "read_header_timeout": "10s",
+            "idle_timeout": "2m",
+            "logs": { "default_logger_name": last(ACCESS) },
+            "routes": routes(settings),
+            "errors": { "routes": [
+                { "match": with_file(settings, HELD_FILE), "handle": [answer(&HELD)], "terminal": true },
+                { "handle": [answer(&SILENT)] },
+            ] },
+        })
+    };
+    let mut https = server(HTTPS);
+    https["tls_connection_policies"] = json!([{}]);
+    json!({
+        // Nobody can change anything: a change is a new container.
+        "admin": { "disabled": true, "config": { "persist": false } },
+        "logging": logging(),
+        "apps": {
+            "http": { "grace_period": "10s", "servers": {
+                "http": server(HTTP), "https": https, "waiting-room": waiting_room(settings),
+            } },
+            "pki": { "certificate_authorities": { "local": { "install_trust": false } } },
+            // A certificate per name when it is first asked for: clients refuse `*.localhost`.
+            "tls": { "automation": { "policies": [{
+                "subjects": [format!("*.{}", settings.domain)],
+                "issuers": [{ "module": "internal" }],
+                "on_demand": true,
+            }] } },
+        },
+    })
+}
+
+/// The access log goes to standard output, everything else to standard error. What may be secret is in neither:
+/// no query, no header, no address.
+fn logging() -> Value {
+    let without = |fields: &[&str]| {
+        let mut filters = json!({ "request>uri": { "filter": "regexp", "regexp": "\\?.*$", "value": "" } });
+        for field in fields {
+            filters[field] = json!({ "filter": "delete" });
+        }
+        let wrap = json!({ "format": "json", "time_format": "unix_milli_float" });
+        json!({ "format": "filter", "wrap": wrap, "fields": filters })
+    };
+    let personal = [
+        "request>headers",
+        "request>tls",
+        "request>remote_ip",
+        "request>remote_port",
+        "request>client_ip",
+        "user_id",
+    ];
+    let log = |include: &str, fields: &[&str]| json!({ "include": [include], "writer": { "output": "stdout" }, "encoder": without(fields) });
+    let access: Vec<&str> = personal.into_iter().chain(["resp_headers"]).collect();
+    json!({ "logs": {
+        "default": {
+            "level": "WARN",
+            "writer": { "output": "stderr" },
+            "encoder": without(&personal),
+            "exclude": ["http.log.access"],
+        },
+        "access": log(ACCESS, &access),
+        "waiting": log(WAITED, &personal),
+    } })
+}
+
+fn last(logger: &str) -> &str {
+    logger.rsplit('.').next().unwrap_or(logger)
+}
+
+/// Of `acme.localhost`, the first part. Labels are counted from the right: 0 is `localhost`.
+fn label(settings: &EdgeSettings) -> String {
+    let place = settings.domain.split('.').count();
+    format!("{{http.request.host.labels.{place}}}")
+}
+
+/// Requests of tenants that have this file.
+fn with_file(settings: &EdgeSettings, file: &str) -> Value {
+    matching(
+        settings,
+        format!("{DATA}/{TENANTS}/{}", label(settings)),
+        format!("/{file}"),
+    )
+}
+
+/// Requests of tenants that are known.
+fn known(settings: &EdgeSettings) -> Value {
+    matching(
+        settings,
+        format!("{DATA}/{TENANTS}"),
+        format!("/{}/", label(settings)),
+    )
+}
+
+fn matching(settings: &EdgeSettings, root: String, file: String) -> Value {
+    // A name that is no label must not reach the file matcher, which knows `*`.
+    let shape = format!("^[a-z0-9-]+\\.{}(:[0-9]+)?$", settings.domain.replace('.', "\\."));
+    json!([{
+        "host": [format!("*.{}", settings.domain)],
+        "header_regexp": { "Host": { "pattern": shape } },
+        "file": { "root": root, "try_files": [file] },
+    }])
+}
+
+fn routes(settings: &EdgeSettings) -> Value {
+    let serving =
+        json!({ "match": with_file(settings, "r*"), "handle": [proxy(settings)], "terminal": true });
+    let suspended = json!({
+        "match": with_file(settings, SUSPENDED_FILE), "handle": [answer(&SUSPENDED)], "terminal": true,
+    });
+    let known = json!({ "match": known(settings), "handle": [answer(&NOBODY)], "terminal": true });
+    // The newer name of the variable, and the older.
+    let unlogged = json!({ "handler": "vars", "log_skip": true, "skip_log": true });
+    json!([
+        {
+            "match": [{ "path": [OWN_PATH] }],
+            "handle": [unlogged, { "handler": "static_response", "status_code": "200", "body": "edge\n" }],
+            "terminal": true,
+        },
+        {
+            "match": with_file(settings, HELD_FILE),
+            "handle": [wait_then(&json!([serving, suspended, known]))],
+            "terminal": true,
+        },
+        serving,
+        suspended,
+        known,
+        { "handle": [unlogged, answer(&UNKNOWN)] },
+    ])
+}
+
+/// A connection per request, to the release that serves now. While its container starts again, the dial is repeated.
+fn proxy(settings: &EdgeSettings) -> Value {
+    let upstream = upstream("{http.matchers.file.relative}", &label(settings));
+    json!({
+        "handler": "reverse_proxy",
+        "upstreams": [{ "dial": format!("{upstream}:{TENANT_PORT}") }],
+        "transport": {
+            "protocol": "http",
+            "dial_timeout": "300ms",
+            "keep_alive": { "enabled": false },
+        },
+        "load_balancing": { "try_duration": "3s", "try_interval": "50ms" },
+        // Only the edge itself may say who is signed in.
+        "headers": { "request": { "delete": ["X-Session-*"] } },
+    })
+}
+
+/// A held request asks in the waiting room whether it may go on, again and again, and then goes where it belongs.
+/// Only the question is repeated: Caddy up to 2.11.1 closes a request's body when a dial fails (its issue 7546).
+fn wait_then(routes: &Value) -> Value {
+    json!({
+        "handler": "reverse_proxy",
+        "upstreams": [{ "dial": WAITING_ROOM }],
+        "rewrite": { "method": "GET", "uri": "/" },
+        "headers": { "request": { "set": { WAITED_HEADER: ["{http.request.duration_ms}"] } } },
+        "transport": { "protocol": "http", "keep_alive": { "enabled": false } },
+        "load_balancing": {
+            "try_duration": format!("{}s", HOLD_AT_MOST.as_secs()),
+            "try_interval": "50ms",
+            "retry_match": [{ "method": ["GET"] }],
+        },
+        "handle_response": [{ "routes": routes }],
+    })
+}
+
+/// Answers as soon as a tenant's requests are not held any more; until then it hangs up.
+fn waiting_room(settings: &EdgeSettings) -> Value {
+    let asked = format!("{{http.request.header.{WAITED_HEADER}}}");
+    json!({
+        "listen": [WAITING_ROOM],
+        "automatic_https": { "disable": true },
+        "protocols": ["h1"],
+        "logs": { "default_logger_name": last(WAITED) },
+        "routes": [
+            {
+                "match": with_file(settings, HELD_FILE),
+                "handle": [
+                    { "handler": "vars", "log_skip": true, "skip_log": true },
+                    { "handler": "static_response", "abort": true },
+                ],
+                "terminal": true,
+            },
+            { "handle": [{
+                "handler": "static_response",
+                "status_code": "204",
+                "headers": { WAITED_HEADER: [asked] },
+            }] },
+        ],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::config;
+    use crate::server::edge::EdgeSettings;
+
+    #[test]
+    fn the_configuration_names_no_tenant() {
+        let mut config = config(&EdgeSettings::default());
+        let servers = config["apps"]["http"]["servers"]
+            .as_object_mut()
+            .expect("servers");
+        let mut https = servers.shift_remove("https").expect("https");
+        // The two servers do the same.
+        assert_eq!(
+            https
+                .as_object_mut()
+                .and_then(|it| it.shift_remove("tls_connection_policies")),
+            Some(json!([{}]))
+        );
+        https["listen"] = json!([":8080"]);
+        assert_eq!(https, servers["http"]);
+        insta::assert_json_snapshot!(config);
+    }
+
+    #[test]
+    fn labels_are_counted_from_the_right() {
+        let settings = EdgeSettings {
+            domain: "apps.example.com".to_owned(),
+            ..EdgeSettings::default()
+        };
+        let text = config(&settings).to_string();
+        assert!(
+            text.contains("{http.matchers.file.relative}.{http.request.host.labels.3}.internal:8080"),
+            "{text}"
+        );
+    }
+}

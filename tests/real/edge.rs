@@ -1,0 +1,386 @@
+//! The edge as a real Caddy: who is let through, certificates, and releases that take over under load.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::TryStreamExt as _;
+use systemprompt::server::clock::Clock;
+use systemprompt::server::edge::caddy::CaddyEdge;
+use systemprompt::server::edge::{Access, AccessQuery, Edge, EdgeError, EdgeSettings, Traffic};
+use systemprompt::server::providers::{MachineSpec, Provider, TenantSpec};
+
+use crate::installation::{Installation, docker};
+use crate::need;
+
+const GRACE: Duration = Duration::from_secs(10);
+
+struct Front {
+    edge: CaddyEdge,
+    settings: EdgeSettings,
+}
+
+impl Front {
+    fn new(installation: &Installation) -> Self {
+        let free = || {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("port");
+            listener.local_addr().expect("address").port()
+        };
+        let settings = EdgeSettings {
+            http_port: free(),
+            https_port: free(),
+            image: "systemprompt-standin/caddy:2".to_owned(),
+            ..EdgeSettings::default()
+        };
+        let edge = CaddyEdge::new(installation.engine.clone(), settings.clone()).expect("edge");
+        Self { edge, settings }
+    }
+
+    fn client(&self, label: &str) -> reqwest::ClientBuilder {
+        let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        reqwest::Client::builder()
+            .no_proxy()
+            .timeout(Duration::from_secs(10))
+            .resolve(&self.edge.hostname(label), loopback(0))
+    }
+
+    async fn get(&self, label: &str, path: &str) -> (u16, String) {
+        let client = self.client(label).build().expect("client");
+        let request = client.get(format!("{}{path}", self.edge.url(label)));
+        let answer = request
+            .header("X-Session-User", "mallory")
+            .send()
+            .await
+            .expect("answers");
+        (answer.status().as_u16(), answer.text().await.expect("text"))
+    }
+
+    async fn attach(&self, installation: &Installation, tenant: &TenantSpec) {
+        let network = installation.provider().edge_network(tenant);
+        self.edge
+            .attach(&tenant.label, network.as_deref())
+            .await
+            .expect("attached");
+    }
+
+    async fn detach(&self, installation: &Installation, tenant: &TenantSpec) {
+        let network = installation.provider().edge_network(tenant);
+        self.edge
+            .detach(&tenant.label, network.as_deref())
+            .await
+            .expect("detached");
+    }
+
+    /// Sends the tenant's traffic to a release, as a deploy does.
+    async fn send_to(&self, installation: &Installation, spec: &MachineSpec, machine: &str) {
+        let provider = installation.provider();
+        for _ in 0..2 {
+            provider
+                .attach_traffic(&spec.tenant, machine)
+                .await
+                .expect("has traffic");
+            self.edge
+                .switch(&spec.tenant.label, Traffic::To(spec.release))
+                .await
+                .expect("switched");
+        }
+    }
+
+    /// Starts a release that answers with its number, and sends it the tenant's traffic.
+    async fn serve(&self, installation: &Installation, tenant: &TenantSpec, release: u32) -> String {
+        let spec = installation.release(tenant, release);
+        let machine = installation.start(&spec).await;
+        self.send_to(installation, &spec, &machine).await;
+        machine
+    }
+}
+
+#[tokio::test]
+async fn only_tenants_are_let_through() {
+    need!(Installation::available());
+    let installation = Installation::new();
+    let front = Front::new(&installation);
+    front.edge.ping().await.expect("runs");
+    let began = Instant::now();
+    let (status, body) = front.get("acme", "/").await;
+    assert_eq!(status, 404);
+    assert!(body.contains("No site answers under this name"), "{body}");
+    assert!(
+        began.elapsed() < Duration::from_secs(1),
+        "nobody is dialled for a name that is not known"
+    );
+
+    let tenant = installation.made_tenant("acme", 0).await;
+    for _ in 0..2 {
+        front.attach(&installation, &tenant).await;
+    }
+    let none_serves = async || {
+        let began = Instant::now();
+        let (status, body) = front.get("acme", "/").await;
+        assert_eq!(status, 503);
+        assert!(body.contains("no running release"), "{body}");
+        assert!(began.elapsed() < Duration::from_secs(1), "nobody is waited for");
+    };
+    none_serves().await;
+    front.serve(&installation, &tenant, 1).await;
+    assert_eq!(front.get("acme", "/").await, (200, "v1".to_owned()));
+    for (traffic, wanted) in [
+        (Traffic::Nobody, "not running yet"),
+        (Traffic::Suspended, "is paused"),
+    ] {
+        front.edge.switch("acme", traffic).await.expect("switched");
+        let (status, body) = front.get("acme", "/").await;
+        assert_eq!(status, 503);
+        assert!(body.contains(wanted), "{body}");
+    }
+    front.edge.switch("acme", Traffic::To(1)).await.expect("switched");
+    assert_eq!(front.get("acme", "/").await, (200, "v1".to_owned()));
+
+    // Names that are no label find nobody, whatever files there are.
+    for host in ["*.localhost", "a.acme.localhost", "localhost", "acme.example.com"] {
+        let client = reqwest::Client::builder().no_proxy().build().expect("client");
+        let url = format!("http://127.0.0.1:{}/", front.settings.http_port);
+        let answer = client
+            .get(url)
+            .header("Host", host)
+            .send()
+            .await
+            .expect("answers");
+        assert_eq!(answer.status().as_u16(), 404, "{host}");
+    }
+
+    for _ in 0..2 {
+        front.detach(&installation, &tenant).await;
+        assert_eq!(front.get("acme", "/").await.0, 404);
+    }
+    // A tenant of the same name finds nothing of the former one.
+    front.attach(&installation, &tenant).await;
+    none_serves().await;
+}
+
+#[tokio::test]
+async fn nobody_claims_to_be_signed_in() {
+    need!(Installation::available());
+    let installation = Installation::new();
+    let front = Front::new(&installation);
+    let tenant = installation.made_tenant("acme", 0).await;
+    front.attach(&installation, &tenant).await;
+    let spec = installation.running(&tenant, 1, &["httpd", "-f", "-p", "8080", "-h", "/www"]);
+    let machine = installation
+        .provider()
+        .start_machine(&spec)
+        .await
+        .expect("started")
+        .external_id;
+    front.send_to(&installation, &spec, &machine).await;
+    let (status, environment) = front.get("acme", "/cgi-bin/env").await;
+    assert_eq!(status, 200);
+    assert!(environment.contains("HTTP_HOST=acme.localhost"), "{environment}");
+    assert!(!environment.contains("mallory"), "{environment}");
+}
+
+#[tokio::test]
+async fn the_edge_is_found_again_with_its_authority() {
+    need!(Installation::available());
+    let installation = Installation::new();
+    let front = Front::new(&installation);
+    let tenant = installation.made_tenant("acme", 0).await;
+    front.attach(&installation, &tenant).await;
+    front.serve(&installation, &tenant, 1).await;
+    assert_eq!(
+        front.edge.certificate("acme").await.expect("certificate"),
+        "ready"
+    );
+    let root = front.edge.root_certificate().await.expect("root");
+    let certificate = reqwest::Certificate::from_pem(root.as_bytes()).expect("certificate");
+    let client = front
+        .client("acme")
+        .tls_certs_only([certificate])
+        .build()
+        .expect("client");
+    let url = format!("https://acme.localhost:{}/", front.settings.https_port);
+    assert_eq!(
+        client
+            .get(url)
+            .send()
+            .await
+            .expect("trusted")
+            .text()
+            .await
+            .expect("text"),
+        "v1"
+    );
+
+    docker(&["rm", "--force", &installation.engine.name("edge")]);
+    front.edge.ping().await.expect_err("it is gone");
+    front.edge.ping().await.expect("it is back");
+    assert_eq!(front.get("acme", "/").await, (200, "v1".to_owned()));
+    assert_eq!(front.edge.root_certificate().await.expect("root"), root);
+}
+
+#[tokio::test]
+async fn a_taken_port_is_named() {
+    need!(Installation::available());
+    let installation = Installation::new();
+    let front = Front::new(&installation);
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, front.settings.http_port)).expect("port");
+    let error = front.edge.ping().await.expect_err("taken");
+    assert!(
+        matches!(
+            &error,
+            EdgeError::Fatal {
+                code: "port-taken",
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    drop(taken);
+    front.edge.ping().await.expect("free again");
+}
+
+#[derive(Default)]
+struct Load {
+    stop: AtomicBool,
+    answered: AtomicU64,
+    failed: std::sync::Mutex<Vec<String>>,
+}
+
+impl Load {
+    /// One client: every second request is a POST, which nobody may repeat on his own.
+    async fn run(self: Arc<Self>, client: reqwest::Client, url: String, reuse: bool) {
+        let mut post = false;
+        while !self.stop.load(Ordering::Relaxed) {
+            post = !post;
+            let request = if post {
+                client.post(&url).body("x".repeat(2000))
+            } else {
+                client.get(&url)
+            };
+            let request = if reuse {
+                request
+            } else {
+                request.header("Connection", "close")
+            };
+            let outcome = match request.send().await {
+                Ok(answer) if answer.status().is_success() => {
+                    answer.text().await.map_err(|error| error.to_string())
+                }
+                Ok(answer) => Err(answer.status().to_string()),
+                Err(error) => Err(format!("{error:?}")),
+            };
+            match outcome {
+                Ok(_) => drop(self.answered.fetch_add(1, Ordering::Relaxed)),
+                Err(error) => self.failed.lock().expect("lock").push(error),
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn releases_take_over_without_a_lost_request() {
+    need!(Installation::available());
+    let installation = Installation::new();
+    let front = Front::new(&installation);
+    let tenant = installation.made_tenant("acme", 0).await;
+    front.attach(&installation, &tenant).await;
+    let mut serving = front.serve(&installation, &tenant, 1).await;
+
+    let load = Arc::new(Load::default());
+    let mut clients = tokio::task::JoinSet::new();
+    for number in 0..8 {
+        let client = front.client("acme").build().expect("client");
+        clients.spawn(Arc::clone(&load).run(client, format!("{}/", front.edge.url("acme")), number % 2 == 0));
+    }
+    for release in 2..=11 {
+        let next = front.serve(&installation, &tenant, release).await;
+        installation
+            .provider()
+            .stop_machine(&serving, GRACE)
+            .await
+            .expect("stopped");
+        serving = next;
+        assert_eq!(front.get("acme", "/").await, (200, format!("v{release}")));
+    }
+    // Others come and go meanwhile, too.
+    let other = installation.made_tenant("bolt", 1).await;
+    front.attach(&installation, &other).await;
+    front.detach(&installation, &other).await;
+    load.stop.store(true, Ordering::Relaxed);
+    clients.join_all().await;
+    let failed = load.failed.lock().expect("lock").clone();
+    let answered = load.answered.load(Ordering::Relaxed);
+    println!(
+        "10 replacements: {answered} requests answered, {} failed",
+        failed.len()
+    );
+    assert_eq!(failed, Vec::<String>::new());
+    assert!(answered > 1000, "{answered} requests are no load");
+}
+
+/// Requests wait, bodies and all, and go on to the next release; nobody else's do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn held_requests_go_to_the_next_release() {
+    need!(Installation::available());
+    let installation = Installation::new();
+    let front = Front::new(&installation);
+    let tenant = installation.made_tenant("acme", 0).await;
+    let other = installation.made_tenant("bolt", 1).await;
+    for tenant in [&tenant, &other] {
+        front.attach(&installation, tenant).await;
+        front.serve(&installation, tenant, 1).await;
+    }
+    let since = Clock::system().now();
+    front.edge.switch("acme", Traffic::Held).await.expect("held");
+    let mut waiting = tokio::task::JoinSet::new();
+    for size in [0, 10, 3_000_000] {
+        let client = front.client("acme").build().expect("client");
+        let request = client
+            .post(format!("{}/?token=s3cret", front.edge.url("acme")))
+            .body(vec![b'x'; size]);
+        waiting.spawn(async move { request.send().await.expect("answers").text().await.expect("text") });
+    }
+    assert_eq!(front.get("bolt", "/").await, (200, "v1".to_owned()));
+    let spec = installation.release(&tenant, 2);
+    let machine = installation.start(&spec).await;
+    let provider = installation.provider();
+    let attached = provider.attach_traffic(&spec.tenant, &machine).await;
+    attached.expect("has traffic");
+    assert!(waiting.try_join_next().is_none(), "nobody is answered meanwhile");
+    front.edge.let_go("acme", 2).await.expect("let go");
+    assert_eq!(waiting.join_all().await, ["v2", "v2", "v2"]);
+
+    let waited = front.edge.waited("acme", since).await.expect("read");
+    assert_eq!(waited.requests, 3);
+    assert!((300..20_000).contains(&waited.longest_ms), "{waited:?}");
+    let none = front.edge.waited("bolt", since).await.expect("read");
+    assert_eq!((none.requests, none.longest_ms), (0, 0));
+
+    let query = AccessQuery {
+        follow: false,
+        since: Some(since),
+    };
+    let log = front.edge.access(query).await.expect("read");
+    let log: Vec<Access> = log.try_collect().await.expect("read");
+    let of = |label: &str| log.iter().filter(|line| line.label == label).collect::<Vec<_>>();
+    assert_eq!(
+        (of("acme").len(), of("bolt").len(), log.len()),
+        (3, 1, 4),
+        "{log:?}"
+    );
+    for line in of("acme") {
+        assert_eq!(
+            (line.method.as_str(), line.path.as_str()),
+            ("POST", "/"),
+            "no query"
+        );
+        assert_eq!((line.status, line.bytes), (200, 2));
+        assert!(line.duration_ms >= 300, "{line:?}");
+    }
+    let printed = docker(&["logs", &installation.engine.name("edge")]);
+    assert!(
+        !printed.contains("s3cret") && !printed.contains("mallory"),
+        "{printed}"
+    );
+}
