@@ -17,9 +17,20 @@ pub struct Args {
 /// Runs the management API until it is told to stop.
 pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     let clock = context.clock().clone();
+    if args.flags.show_a_password() {
+        warn_of_password(context);
+    }
     Server::run(args.flags, clock, |ready| tell(context, &ready))
         .await
         .map_err(failed)
+}
+
+/// A password among the arguments is in every list of processes.
+pub fn warn_of_password(context: &Context) {
+    context.ui().warning(
+        "everybody on this machine can read the password among the arguments; \
+         use `SYSTEMPROMPT_DATABASE_URL`, `SYSTEMPROMPT_TENANT_DATABASE_URL` or `--database-url-file`",
+    );
 }
 
 fn tell(context: &Context, ready: &Ready) {

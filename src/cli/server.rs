@@ -169,6 +169,9 @@ async fn open(context: &Context, data: DataFlags) -> Result<Maintenance, CliErro
 }
 
 async fn open_or_make(context: &Context, data: DataFlags, make: bool) -> Result<Maintenance, CliError> {
+    if data.show_a_password() {
+        crate::cli::serve::warn_of_password(context);
+    }
     Server::maintain(data, make, context.clock().clone())
         .await
         .map_err(crate::cli::serve::failed)

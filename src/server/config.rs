@@ -1,23 +1,14 @@
 //! Settings of the server: flags first, then the environment, then defaults. The only reader of the environment here.
 
+mod data;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::api::secret::SecretText;
-
-/// Flags that say where the server's data is.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct DataFlags {
-    /// Folder with the database, the keys and the images [env: `SYSTEMPROMPT_DATA_DIR`] [default:
-    /// ~/.local/share/systemprompt]
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// PostgreSQL in place of the embedded database; better given as an environment variable, because of its
-    /// password [env: `SYSTEMPROMPT_DATABASE_URL`]
-    #[arg(long, value_name = "URL", value_parser = secret)]
-    pub database_url: Option<SecretText>,
-}
+pub use crate::server::config::data::{DataFlags, DataSettings};
+use crate::server::config::data::{has_password, secret};
 
 /// What runs tenants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -53,6 +44,13 @@ pub struct ServeFlags {
     /// `SYSTEMPROMPT_REGISTRY_HOST`]
     #[arg(long, value_name = "HOST:PORT")]
     pub registry_host: Option<String>,
+    /// Folder with the images that were pushed, the same for all servers of a database [env:
+    /// `SYSTEMPROMPT_REGISTRY_DIR`] [default: `registry` in the data folder]
+    #[arg(long, value_name = "DIR")]
+    pub registry_dir: Option<PathBuf>,
+    /// File with the pretended world of `--provider fake`
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub world_file: Option<PathBuf>,
     /// What runs tenants [env: `SYSTEMPROMPT_PROVIDER`] [default: docker]
     #[arg(long, value_enum)]
     pub provider: Option<ProviderKind>,
@@ -92,8 +90,12 @@ pub struct ServeFlags {
     pub log_format: Option<LogFormat>,
 }
 
-fn secret(text: &str) -> Result<SecretText, std::convert::Infallible> {
-    Ok(SecretText::new(text))
+impl ServeFlags {
+    /// Whether everybody on this machine can read a password among the arguments.
+    #[must_use]
+    pub fn show_a_password(&self) -> bool {
+        self.data.show_a_password() || self.tenant_database_url.as_ref().is_some_and(has_password)
+    }
 }
 
 /// Why the settings cannot be used.
@@ -112,6 +114,18 @@ pub enum ConfigError {
     /// The public URL is not one.
     #[error("the public URL `{0}` is not an http or https URL without a path")]
     PublicUrl(String),
+    /// The database URL is of something else.
+    #[error("the database URL does not begin with `postgres://`")]
+    DatabaseUrl,
+    /// The file with a database URL cannot be read.
+    #[error("failed to read the database URL from `{path}`")]
+    UrlFile {
+        /// Where from.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// Nobody says where the data shall be.
     #[error("there is no home directory to keep the data in")]
     NoDataDirectory,
@@ -133,18 +147,12 @@ impl ConfigError {
         match self {
             Self::NoDataDirectory => Some("name a folder with `--data-dir DIR`"),
             Self::PublicUrl(_) => Some("write it like `--public-url https://api.example.com`"),
-            Self::Variable { .. } | Self::PasswordFile { .. } => None,
+            Self::DatabaseUrl => Some(
+                "write it like `postgres://USER:PASSWORD@HOST:5432/DATABASE`; without one the server keeps its data in one SQLite file",
+            ),
+            Self::Variable { .. } | Self::UrlFile { .. } | Self::PasswordFile { .. } => None,
         }
     }
-}
-
-/// Where the data is.
-#[derive(Clone, Debug)]
-pub struct DataSettings {
-    /// The data directory.
-    pub directory: PathBuf,
-    /// PostgreSQL in place of the embedded database.
-    pub database_url: Option<SecretText>,
 }
 
 /// The operator account that the first start makes.
@@ -167,6 +175,10 @@ pub struct Settings {
     pub public_url: Option<String>,
     /// What image references begin with.
     pub registry_host: Option<String>,
+    /// Where images are.
+    pub registry_directory: PathBuf,
+    /// Where the pretended world is.
+    pub world_file: PathBuf,
     /// What runs tenants.
     pub provider: ProviderKind,
     /// Image of the managed PostgreSQL.
@@ -209,6 +221,25 @@ impl Environment {
         )
     }
 
+    #[cfg(test)]
+    pub(super) fn of<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        Self(variables.into_iter().map(owned).collect())
+    }
+
+    /// Where the data is when nobody says so.
+    fn home_of_data(&self) -> Option<PathBuf> {
+        // The XDG specification: a path that is not absolute is to be ignored.
+        self.text("XDG_DATA_HOME")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+            .or_else(|| {
+                self.text("HOME")
+                    .map(|home| Path::new(&home).join(".local/share"))
+            })
+            .map(|base| base.join("systemprompt"))
+    }
+
     fn text(&self, name: &str) -> Option<String> {
         self.0.get(name).cloned()
     }
@@ -246,38 +277,6 @@ impl Environment {
     }
 }
 
-impl DataSettings {
-    /// From flags and environment.
-    ///
-    /// # Errors
-    /// Nobody says where the data shall be.
-    pub fn resolve(flags: DataFlags, environment: &Environment) -> Result<Self, ConfigError> {
-        let of_home = || {
-            // The XDG specification: a path that is not absolute is to be ignored.
-            environment
-                .text("XDG_DATA_HOME")
-                .map(PathBuf::from)
-                .filter(|path| path.is_absolute())
-                .or_else(|| {
-                    environment
-                        .text("HOME")
-                        .map(|home| Path::new(&home).join(".local/share"))
-                })
-                .map(|base| base.join("systemprompt"))
-        };
-        Ok(Self {
-            directory: flags
-                .data_dir
-                .or_else(|| environment.text("SYSTEMPROMPT_DATA_DIR").map(PathBuf::from))
-                .or_else(of_home)
-                .ok_or(ConfigError::NoDataDirectory)?,
-            database_url: flags
-                .database_url
-                .or_else(|| environment.text("SYSTEMPROMPT_DATABASE_URL").map(SecretText::new)),
-        })
-    }
-}
-
 /// For people where people look on, else for programs.
 fn default_log_format() -> LogFormat {
     if console::user_attended_stderr() {
@@ -306,8 +305,15 @@ impl Settings {
             .as_deref()
             .map(read_password)
             .transpose()?;
+        let data = DataSettings::resolve(flags.data, environment)?;
+        let in_data = |name: &str| data.directory.join(name);
         Ok(Self {
-            data: DataSettings::resolve(flags.data, environment)?,
+            registry_directory: flags
+                .registry_dir
+                .or_else(|| environment.text("SYSTEMPROMPT_REGISTRY_DIR").map(PathBuf::from))
+                .unwrap_or_else(|| in_data("registry")),
+            world_file: flags.world_file.unwrap_or_else(|| in_data("world.json")),
+            data,
             listen: flags
                 .listen
                 .map_or_else(

@@ -12,6 +12,7 @@ use crate::server::maintenance::{Class, MaintenanceError};
 use crate::server::providers::ProviderError;
 use crate::server::providers::docker::InvalidPool;
 use crate::server::registry::GateError;
+use crate::server::replica::ReplicaError;
 use crate::server::store::StoreError;
 use crate::server::vault::VaultError;
 use crate::server::world::WorldError;
@@ -28,6 +29,9 @@ pub enum ServerError {
     /// The data directory.
     #[error(transparent)]
     Installation(#[from] InstallationError),
+    /// It is none of the servers that share the database.
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
     /// The database.
     #[error("failed to bring the database up to date")]
     Migrate(#[source] StoreError),
@@ -87,6 +91,7 @@ impl ServerError {
             Self::Installation(InstallationError::Held { .. }) => Class::Conflict,
             Self::Installation(InstallationError::Absent { .. }) => Class::Absent,
             Self::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => Class::Conflict,
+            Self::Replica(ReplicaError::Key { .. } | ReplicaError::Instance { .. }) => Class::Input,
             Self::Behind(error) => error.class(),
             _ => Class::Failed,
         }
@@ -99,6 +104,7 @@ impl ServerError {
             Self::Config(error) => error.hint().map(str::to_owned),
             Self::Installation(error) => error.hint(),
             Self::Behind(error) => error.hint(),
+            Self::Replica(error) => error.hint(),
             Self::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
                 Some("stop what listens there, or take another port: `--listen 127.0.0.1:8788`".to_owned())
             }

@@ -5,8 +5,8 @@ use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::api::secret::SecretText;
 use crate::server::clock::Clock;
+use crate::server::store::postgres::PostgresSettings;
 use crate::server::store::{Store, StoreError};
 
 const DATABASE_FILE: &str = "systemprompt.db";
@@ -47,6 +47,9 @@ pub enum InstallationError {
         /// Where.
         path: PathBuf,
     },
+    /// The PostgreSQL server cannot be used.
+    #[error("failed to open the PostgreSQL database that the URL names")]
+    Server(#[source] StoreError),
     /// The database cannot be opened.
     #[error("failed to open the database of `{path}`")]
     Database {
@@ -76,6 +79,9 @@ impl InstallationError {
             Self::Absent { .. } => Some(
                 "name the server's folder with `--data-dir DIR`, or start a first server with `systemprompt serve`"
                     .to_owned(),
+            ),
+            Self::Server(_) => Some(
+                "look at `--database-url`, or `SYSTEMPROMPT_DATABASE_URL`: `psql` with the same URL must get in".to_owned(),
             ),
             Self::Database { .. } => None,
         }
@@ -132,11 +138,12 @@ impl Installation {
         &self.directory
     }
 
-    /// Holds it against a second server.
+    /// Holds it against a second server; `shared`: against servers that do not share it. Servers over one PostgreSQL
+    /// may share a folder, one with its database in the folder has it alone.
     ///
     /// # Errors
     /// Another server holds it, or it cannot be written.
-    pub fn hold(&self) -> Result<Hold, InstallationError> {
+    pub fn hold(&self, shared: bool) -> Result<Hold, InstallationError> {
         let path = self.directory.join(LOCK_FILE);
         let mut file = OpenOptions::new()
             .read(true)
@@ -146,7 +153,12 @@ impl Installation {
             .mode(0o600)
             .open(&path)
             .map_err(|source| self.failed(source))?;
-        match file.try_lock() {
+        let locked = if shared {
+            file.try_lock_shared()
+        } else {
+            file.try_lock()
+        };
+        match locked {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
@@ -165,11 +177,22 @@ impl Installation {
         Ok(Hold(file))
     }
 
-    /// The six characters by which this installation's resources are told from another's.
+    /// The six characters by which this installation's resources are told from another's; made where there are none.
     ///
     /// # Errors
     /// The file cannot be read or written, or holds something else.
     pub fn instance(&self, clock: &Clock) -> Result<String, InstallationError> {
+        match self.found_instance()? {
+            Some(name) => Ok(name),
+            None => self.adopt_instance(&new_instance(clock)),
+        }
+    }
+
+    /// The same where they are there.
+    ///
+    /// # Errors
+    /// The file cannot be read, or holds something else.
+    pub fn found_instance(&self) -> Result<Option<String>, InstallationError> {
         let path = self.directory.join(INSTANCE_FILE);
         match std::fs::read_to_string(&path) {
             Ok(text) => {
@@ -177,51 +200,54 @@ impl Installation {
                 let shaped =
                     name.len() == INSTANCE_LENGTH && name.bytes().all(|b| INSTANCE_LETTERS.contains(&b));
                 if shaped {
-                    return Ok(name.to_owned());
+                    return Ok(Some(name.to_owned()));
                 }
                 Err(InstallationError::Instance { path })
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let name = new_instance(clock);
-                let mut file =
-                    tempfile::NamedTempFile::new_in(&self.directory).map_err(|source| self.failed(source))?;
-                writeln!(file, "{name}").map_err(|source| self.failed(source))?;
-                match file.persist_noclobber(&path) {
-                    Ok(_) => Ok(name),
-                    // Another process was faster by a moment.
-                    Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
-                        self.instance(clock)
-                    }
-                    Err(error) => Err(self.failed(error.error)),
-                }
-            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(self.failed(source)),
         }
     }
 
-    /// Opens the installation's database: the file in the directory, or the server at `url`.
+    /// Writes them down, unless another process was faster; answers what stands there.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn adopt_instance(&self, name: &str) -> Result<String, InstallationError> {
+        let mut file =
+            tempfile::NamedTempFile::new_in(&self.directory).map_err(|source| self.failed(source))?;
+        writeln!(file, "{name}").map_err(|source| self.failed(source))?;
+        match file.persist_noclobber(self.directory.join(INSTANCE_FILE)) {
+            Ok(_) => Ok(name.to_owned()),
+            Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
+                Ok(self.found_instance()?.unwrap_or_else(|| name.to_owned()))
+            }
+            Err(error) => Err(self.failed(error.error)),
+        }
+    }
+
+    /// Opens the installation's database: the file in the directory, or the server that is named.
     ///
     /// # Errors
     /// It cannot be opened.
-    pub async fn store(&self, url: Option<&SecretText>) -> Result<Store, InstallationError> {
-        let opened = match url {
-            Some(url) => Store::open_postgres(url.expose()).await,
-            None => {
-                let path = self.directory.join(DATABASE_FILE);
-                // SQLite gives its other files the mode of this one: nobody else reads any of them.
-                OpenOptions::new()
-                    .append(true)
-                    .create(true)
-                    .mode(0o600)
-                    .open(&path)
-                    .map_err(|source| self.failed(source))?;
-                Store::open_sqlite(&path).await
-            }
-        };
-        opened.map_err(|source| InstallationError::Database {
-            path: self.directory.clone(),
-            source,
-        })
+    pub async fn store(&self, postgres: Option<&PostgresSettings>) -> Result<Store, InstallationError> {
+        if let Some(postgres) = postgres {
+            return Store::connect(postgres).await.map_err(InstallationError::Server);
+        }
+        let path = self.directory.join(DATABASE_FILE);
+        // SQLite gives its other files the mode of this one: nobody else reads any of them.
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|source| self.failed(source))?;
+        Store::open_sqlite(&path)
+            .await
+            .map_err(|source| InstallationError::Database {
+                path: self.directory.clone(),
+                source,
+            })
     }
 
     fn failed(&self, source: std::io::Error) -> InstallationError {
@@ -256,15 +282,20 @@ mod tests {
     fn one_server_at_a_time() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let installation = Installation::open(&directory.path().join("data")).expect("made");
-        let held = installation.hold().expect("free");
-        match installation.hold() {
+        let held = installation.hold(false).expect("free");
+        assert!(installation.hold(true).is_err());
+        match installation.hold(false) {
             Err(InstallationError::Held { holder, .. }) => {
                 assert_eq!(holder, format!("process {}", std::process::id()));
             }
             other => panic!("{other:?}"),
         }
         drop(held);
-        installation.hold().expect("free again");
+        let shared = installation.hold(true).expect("free again");
+        let again = installation.hold(true).expect("shared");
+        assert!(installation.hold(false).is_err());
+        drop((shared, again));
+        installation.hold(false).expect("free once more");
     }
 
     #[tokio::test]

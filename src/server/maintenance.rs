@@ -10,6 +10,7 @@ use crate::server::auth::{Auth, AuthError, accounts as auth_accounts, api_tokens
 use crate::server::clock::Clock;
 use crate::server::installation::{Installation, InstallationError};
 use crate::server::store::migrate::Applied;
+use crate::server::store::postgres::PostgresSettings;
 use crate::server::store::settings;
 use crate::server::store::{Store, StoreError, accounts, tenants};
 
@@ -37,6 +38,9 @@ pub enum MaintenanceError {
     /// The database lacks migrations.
     #[error("the database is behind this binary: migrations that it lacks: {0}")]
     Behind(usize),
+    /// The database lacks migrations, and this role may not change tables.
+    #[error("the database lacks migrations ({0}), and the role of this server may not apply them")]
+    MayNotMigrate(usize),
 }
 
 /// Whose fault a failure is, as far as scripts care.
@@ -60,7 +64,11 @@ impl MaintenanceError {
             Self::NoAccount(_) | Self::NoTenant(_) => Class::Absent,
             Self::Auth(AuthError::AccountExists(_)) => Class::Conflict,
             Self::Auth(AuthError::Invalid { .. }) => Class::Input,
-            Self::Installation(_) | Self::Auth(_) | Self::Store(_) | Self::Behind(_) => Class::Failed,
+            Self::Installation(_)
+            | Self::Auth(_)
+            | Self::Store(_)
+            | Self::Behind(_)
+            | Self::MayNotMigrate(_) => Class::Failed,
         }
     }
 
@@ -70,6 +78,10 @@ impl MaintenanceError {
         match self {
             Self::NoAccount(email) => Some(format!("make it: `systemprompt server account create {email}`")),
             Self::Behind(_) => Some("run `systemprompt server migrate up`".to_owned()),
+            Self::MayNotMigrate(_) => Some(
+                "run `systemprompt server migrate up` with the URL of the role that owns the tables, then start again"
+                    .to_owned(),
+            ),
             Self::Installation(error) => error.hint(),
             _ => None,
         }
@@ -90,11 +102,10 @@ impl Maintenance {
     /// The data directory cannot be used.
     pub async fn open(
         installation: &Installation,
-        database_url: Option<&SecretText>,
-        clock: Clock,
+        postgres: Option<&PostgresSettings>,
+        (keys, clock): (Keys, Clock),
     ) -> Result<Self, MaintenanceError> {
-        let store = installation.store(database_url).await?;
-        let keys = Keys::open(installation.directory(), &clock)?;
+        let store = installation.store(postgres).await?;
         let auth = Auth::new(store.clone(), clock.clone(), Arc::new(keys));
         Ok(Self { store, auth, clock })
     }
@@ -113,7 +124,13 @@ impl Maintenance {
     /// A migration fails.
     pub async fn migrate_up(&self) -> Result<Vec<Applied>, MaintenanceError> {
         let before = self.history().await?;
-        self.store.migrate_up().await?;
+        match self.store.migrate_up().await {
+            Err(StoreError::MayNotMigrate(_)) => {
+                let missing = before.iter().filter(|one| !one.applied).count();
+                return Err(MaintenanceError::MayNotMigrate(missing));
+            }
+            done => done?,
+        }
         let after = self.history().await?;
         Ok(after
             .into_iter()

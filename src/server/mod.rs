@@ -11,9 +11,11 @@ pub mod error;
 pub mod http;
 pub mod installation;
 pub mod maintenance;
+pub mod opening;
 pub mod providers;
 pub mod provision;
 pub mod registry;
+pub mod replica;
 pub mod store;
 pub mod vault;
 pub mod web;
@@ -31,8 +33,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::secret::SecretText;
 use crate::api::time::Time;
-use crate::server::auth::Auth;
 use crate::server::auth::keys::Keys;
+use crate::server::auth::{Auth, AuthError};
 use crate::server::billing::Billing;
 use crate::server::clock::Clock;
 use crate::server::config::{
@@ -49,6 +51,7 @@ pub use crate::server::error::ServerError;
 use crate::server::http::{App, Limits};
 use crate::server::installation::Installation;
 pub use crate::server::maintenance::{Class, Maintenance, MaintenanceError};
+use crate::server::opening::{master_key, open_store, signing_key};
 use crate::server::providers::Provider;
 use crate::server::providers::docker::DockerProvider;
 use crate::server::providers::fake::FakeProvider;
@@ -93,12 +96,13 @@ impl Server {
     /// The data directory cannot be used, or nobody has made it yet.
     pub async fn maintain(flags: DataFlags, make: bool, clock: Clock) -> Result<Maintenance, ServerError> {
         let data = DataSettings::resolve(flags, &Environment::read())?;
-        let installation = if make || data.database_url.is_some() {
+        let installation = if make || data.postgres.is_some() {
             Installation::open(&data.directory)?
         } else {
             Installation::find(&data.directory)?
         };
-        match Maintenance::open(&installation, data.database_url.as_ref(), clock).await {
+        let keys = signing_key(&installation, &data, &clock)?;
+        match Maintenance::open(&installation, data.postgres.as_ref(), (keys, clock)).await {
             Ok(maintenance) => Ok(maintenance),
             Err(MaintenanceError::Installation(error)) => Err(error.into()),
             Err(MaintenanceError::Auth(error)) => Err(error.into()),
@@ -114,17 +118,21 @@ impl Server {
         let settings = Settings::resolve(flags, &Environment::read())?;
         log_to_stderr(&settings);
         let installation = Installation::open(&settings.data.directory)?;
-        let _held = installation.hold()?;
+        let _held = installation.hold(settings.data.postgres.is_some())?;
         let listener = listen(settings.listen).await?;
         let address = listener.local_addr().map_err(ServerError::Serve)?;
         let public_url = settings.public_url_at(address);
-        let store = open_store(&installation, &settings, &clock).await?;
-        let keys = Arc::new(Keys::open(installation.directory(), &clock)?);
+        let store = open_store(&installation, &settings).await?;
+        sweep_once(&store, clock.now(), matches!(store, Store::Sqlite { .. })).await?;
+        let keys = Arc::new(signing_key(&installation, &settings.data, &clock)?);
+        let vault = master_key(&installation, &settings.data, &clock)?;
+        let instance = replica::agree(&installation, (&store, &clock), (&keys, &vault)).await?;
         let auth = Auth::new(store.clone(), clock.clone(), keys.clone());
         let first = first_account(&auth, &settings, &public_url).await?;
         remember_url(&store, &public_url).await?;
-        let gate = open_gate(&installation, &settings, &public_url, (&keys, &clock)).await?;
-        let (provision, edge) = provision(&installation, &settings, (&store, &gate), &clock).await?;
+        let gate = open_gate(&settings, &public_url, (&keys, &clock)).await?;
+        let parts = (&store, &gate, vault, instance);
+        let (provision, edge) = provision(&installation, &settings, parts, &clock).await?;
         let app = App::new(http::Parts {
             limits: Limits::new(&clock),
             billing: Billing::new(clock.clone(), provision.clone(), keys.derive("pay-page"))?,
@@ -204,29 +212,6 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
         .map_err(|source| ServerError::Listen { address, source })
 }
 
-async fn open_store(
-    installation: &Installation,
-    settings: &Settings,
-    clock: &Clock,
-) -> Result<Store, ServerError> {
-    let store = installation.store(settings.data.database_url.as_ref()).await?;
-    if settings.migrate {
-        store.migrate_up().await.map_err(ServerError::Migrate)?;
-    } else {
-        let missing = store
-            .migration_history()
-            .await?
-            .iter()
-            .filter(|one| !one.applied)
-            .count();
-        if missing > 0 {
-            return Err(ServerError::Behind(MaintenanceError::Behind(missing)));
-        }
-    }
-    sweep_once(&store, clock.now(), matches!(store, Store::Sqlite { .. })).await?;
-    Ok(store)
-}
-
 async fn first_account(
     auth: &Auth,
     settings: &Settings,
@@ -236,9 +221,14 @@ async fn first_account(
         return Ok(None);
     }
     let admin = &settings.admin;
-    let account = auth
+    let made = auth
         .create_account(&admin.email, admin.password.clone(), true)
-        .await?;
+        .await;
+    let account = match made {
+        // Another server of the same database was faster.
+        Err(AuthError::AccountExists(_)) => return Ok(None),
+        made => made?,
+    };
     let link = match &admin.password {
         Some(_) => None,
         None => {
@@ -263,7 +253,6 @@ async fn remember_url(store: &Store, public_url: &str) -> Result<(), StoreError>
 }
 
 async fn open_gate(
-    installation: &Installation,
     settings: &Settings,
     public_url: &str,
     (keys, clock): (&Keys, &Clock),
@@ -272,7 +261,7 @@ async fn open_gate(
     let gate = GateSettings {
         registry_host: settings.registry_host.clone().unwrap_or_else(|| host.to_owned()),
         realm: format!("{public_url}/v2/token"),
-        directory: installation.directory().join("registry"),
+        directory: settings.registry_directory.clone(),
         signing_key: keys.derive("registry"),
     };
     Gate::open(gate, clock.clone()).await
@@ -281,7 +270,7 @@ async fn open_gate(
 async fn provision(
     installation: &Installation,
     settings: &Settings,
-    (store, gate): (&Store, &Gate),
+    (store, gate, vault, instance): (&Store, &Gate, Vault, String),
     clock: &Clock,
 ) -> Result<(Provision, Arc<dyn Edge>), ServerError> {
     let edge = EdgeSettings {
@@ -293,7 +282,7 @@ async fn provision(
     let (provider, databases, edge): (Arc<dyn Provider>, Arc<dyn TenantDatabases>, Arc<dyn Edge>) =
         match settings.provider {
             ProviderKind::Fake => {
-                let world = World::open(&installation.directory().join("world.json"))?;
+                let world = World::open(&settings.world_file)?;
                 (
                     Arc::new(FakeProvider::new(world.clone())),
                     Arc::new(FakeDatabases::new(world.clone())),
@@ -303,7 +292,7 @@ async fn provision(
             ProviderKind::Docker => {
                 let engine = Engine::new(EngineSettings {
                     endpoint: settings.docker_host.clone(),
-                    instance: installation.instance(clock)?,
+                    instance,
                 });
                 let databases = match &settings.tenant_database_url {
                     Some(url) => DatabaseSettings::External {
@@ -335,7 +324,7 @@ async fn provision(
     let provision = Provision::new(provision::Parts {
         store: store.clone(),
         clock: clock.clone(),
-        vault: Vault::open(installation.directory(), clock.clone())?,
+        vault,
         images: Arc::new(gate.clone()),
         databases,
         edge: edge.clone(),

@@ -9,5 +9,6 @@
 mod api;
 mod cli;
 mod gate;
+mod replicas;
 mod sagas;
 mod store;

@@ -40,12 +40,7 @@ impl Keys {
             source,
         };
         match std::fs::read_to_string(&path) {
-            Ok(text) => Self::parse(text.trim()).ok_or_else(|| {
-                failed(std::io::Error::new(
-                    std::io::ErrorKind::InvalidData,
-                    "it does not hold 64 hex digits",
-                ))
-            }),
+            Ok(text) => Self::parse(text.trim()).ok_or_else(|| failed(malformed())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let key = clock.random::<32>();
                 // A temporary file is made with mode 0600 and only then gets its name.
@@ -64,6 +59,19 @@ impl Keys {
             }
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// Reads the key from `file`, which must be there.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not 64 hex digits.
+    pub fn open_file(file: &Path) -> Result<Self, AuthError> {
+        std::fs::read_to_string(file)
+            .and_then(|text| Self::parse(text.trim()).ok_or_else(malformed))
+            .map_err(|source| AuthError::KeyFile {
+                path: file.display().to_string(),
+                source,
+            })
     }
 
     /// A key from its bytes, for tests.
@@ -117,6 +125,10 @@ impl Keys {
         }
         mac.finalize().into_bytes().into()
     }
+}
+
+fn malformed() -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::InvalidData, "it does not hold 64 hex digits")
 }
 
 #[expect(

@@ -145,6 +145,9 @@ impl IntoResponse for ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
+        if error.is_away() {
+            return Self::unavailable("the database", &error);
+        }
         Self::internal(&error)
     }
 }
@@ -161,11 +164,10 @@ impl From<AuthError> for ApiError {
             AuthError::NotFound { what } => Self::not_found(what),
             AuthError::Invalid { field, detail } => Self::invalid(field, detail),
             AuthError::AccountExists(_) => Self::new(&problem::ACCOUNT_EXISTS, text),
-            AuthError::KeyFile { .. }
-            | AuthError::Hash(_)
-            | AuthError::Sign(_)
-            | AuthError::Seal
-            | AuthError::Store(_) => Self::internal(&error),
+            AuthError::Store(error) => error.into(),
+            AuthError::KeyFile { .. } | AuthError::Hash(_) | AuthError::Sign(_) | AuthError::Seal => {
+                Self::internal(&error)
+            }
         }
     }
 }
@@ -249,7 +251,10 @@ impl From<RollbackError> for ApiError {
 
 impl From<SecretError> for ApiError {
     fn from(error: SecretError) -> Self {
-        Self::internal(&error)
+        match error {
+            SecretError::Store(error) => error.into(),
+            error => Self::internal(&error),
+        }
     }
 }
 

@@ -29,8 +29,10 @@ use crate::server::store::{StoreError, events};
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const HEARTBEAT: Duration = Duration::from_secs(15);
 const RETRY: Duration = Duration::from_millis(1000);
-/// The table is looked at this often without a signal: another replica may have written.
-const LOOK_ANYWAY: Duration = Duration::from_secs(2);
+/// The table is looked at this often without a signal while signals of other servers may go unheard…
+const LOOK_ANYWAY: Duration = Duration::from_secs(1);
+/// …and this often while they are heard: one that was killed between its commit and its signal has given none.
+const LOOK_NOW_AND_THEN: Duration = Duration::from_secs(5);
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<App> {
@@ -187,7 +189,12 @@ impl Following {
 
     /// Waits for a signal, but not for long.
     async fn wait(&mut self) {
-        if let Ok(Err(_)) = tokio::time::timeout(LOOK_ANYWAY, self.changes.changed()).await {
+        let patience = if self.app.provision.hears_everything() {
+            LOOK_NOW_AND_THEN
+        } else {
+            LOOK_ANYWAY
+        };
+        if let Ok(Err(_)) = tokio::time::timeout(patience, self.changes.changed()).await {
             // Nobody signals any more: only the clock is left.
             tokio::time::sleep(LOOK_ANYWAY).await;
         }

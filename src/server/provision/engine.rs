@@ -31,6 +31,15 @@ impl Provision {
             }
         }
         let tracker = inner.tracker.clone();
+        let listener = inner.clone();
+        tracker.spawn(async move {
+            let (bell, stop) = (listener.bell.clone(), listener.signals.stop.clone());
+            // After the stop too, until the last worker is done: what it writes is news.
+            tokio::select! {
+                () = bell.run(|ring| listener.hear(&ring)) => {}
+                () = stop.cancelled() => {}
+            }
+        });
         tracker.spawn(async move { claim_for_ever(inner).await });
         Ok(())
     }

@@ -51,6 +51,7 @@ pub use crate::server::provision::work::{
     DeployParams, EnqueueError, NewOperation, RollbackParams, Work, enqueue,
 };
 use crate::server::store::Tx;
+use crate::server::store::bell::{Bell, Ring};
 
 /// Provisioning. Cheap to clone.
 #[derive(Clone)]
@@ -58,6 +59,7 @@ pub struct Provision(Arc<Inner>);
 
 struct Inner {
     parts: Parts,
+    bell: Bell,
     wake: Notify,
     watchers: Mutex<HashMap<TenantId, watch::Sender<u64>>>,
     tracker: TaskTracker,
@@ -69,10 +71,31 @@ struct Inner {
 pub type Hold = Arc<dyn Fn(Checkpoint) -> BoxFuture<'static, ()> + Send + Sync>;
 
 impl Inner {
+    /// Tells who watches the tenant here and on other servers.
     fn announce(&self, tenant: &TenantId) {
+        self.announce_here(tenant);
+        self.bell.ring_tenant(tenant);
+    }
+
+    fn announce_here(&self, tenant: &TenantId) {
         let watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = watchers.get(tenant) {
             sender.send_modify(|count| *count = count.wrapping_add(1));
+        }
+    }
+
+    /// Another server has rung.
+    fn hear(&self, ring: &Ring) {
+        match ring {
+            Ring::Work => self.wake.notify_one(),
+            Ring::Tenant(tenant) => self.announce_here(tenant),
+            Ring::Everything => {
+                self.wake.notify_one();
+                let watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+                for sender in watchers.values() {
+                    sender.send_modify(|count| *count = count.wrapping_add(1));
+                }
+            }
         }
     }
 
@@ -87,26 +110,24 @@ impl Provision {
     /// Provisioning over `parts`. Nothing runs before [`Provision::start`].
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(Inner {
-            parts,
-            wake: Notify::new(),
-            watchers: Mutex::default(),
-            tracker: TaskTracker::new(),
-            signals: Signals::default(),
-            hold: None,
-        }))
+        Self::made(parts, None)
     }
 
     /// The same with a hold at every checkpoint.
     #[must_use]
     pub fn held(parts: Parts, hold: Hold) -> Self {
+        Self::made(parts, Some(hold))
+    }
+
+    fn made(parts: Parts, hold: Option<Hold>) -> Self {
         Self(Arc::new(Inner {
-            hold: Some(hold),
+            bell: Bell::new(&parts.store, parts.clock.uuid().to_string()),
             parts,
             wake: Notify::new(),
             watchers: Mutex::default(),
             tracker: TaskTracker::new(),
             signals: Signals::default(),
+            hold,
         }))
     }
 
@@ -125,6 +146,13 @@ impl Provision {
     /// Says that the table of operations has changed: look now.
     pub fn wake(&self) {
         self.0.wake.notify_one();
+        self.0.bell.ring_work();
+    }
+
+    /// Whether [`Provision::changes`] hears of every change now, wherever it was made; if not, look now and then.
+    #[must_use]
+    pub fn hears_everything(&self) -> bool {
+        self.0.bell.is_listening()
     }
 
     /// Changes whenever the tenant's history may have a new line. It carries no data: read the table.

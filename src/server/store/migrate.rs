@@ -5,13 +5,22 @@ use std::collections::BTreeMap;
 
 use sqlx::SqlSafeStr as _;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::postgres::{PgPool, PgPoolOptions};
 
-use crate::server::store::{Store, StoreError, Tx};
+use crate::server::store::{Store, StoreError, Tx, settings};
 
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "initial", include_str!("migrations/0001_initial.sql")),
     (2, "releases", include_str!("migrations/0002_releases.sql")),
 ];
+
+/// The last migration that this program knows.
+const LAST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
+/// The last migration of the oldest program that can work beside this one, on the schema that this one makes. Migrations
+/// only add (a table; a column that has a default), so it stays; one that cannot do so raises it to its own number.
+const OLDEST: i64 = 1;
+/// Where the database says so.
+const OLDEST_PROGRAM: &str = "oldest-program";
 
 /// One migration and whether this database has it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -108,16 +117,47 @@ impl Store {
     /// Applies every migration that this database lacks.
     ///
     /// # Errors
-    /// A migration fails, or the database has one that this program does not know.
+    /// A migration fails or the role may not apply it, or a newer program has been here that leaves no room for this one.
     pub async fn migrate_up(&self) -> Result<(), StoreError> {
+        self.check_not_newer().await?;
+        let mut migrator = migrator();
+        migrator.set_ignore_missing(true);
         match self {
-            Self::Sqlite { writer, .. } => migrator().run(writer).await,
-            Self::Postgres(pool) => migrator().run(pool).await,
+            Self::Sqlite { writer, .. } => migrator.run(writer).await,
+            Self::Postgres(pool) => run_patiently(pool, &migrator).await,
         }
-        .map_err(|error| match error {
-            MigrateError::VersionMissing(version) => newer(version),
-            error => StoreError::Migrate(error),
-        })
+        .map_err(|error| {
+            if is_denied(&error) {
+                StoreError::MayNotMigrate(error)
+            } else {
+                StoreError::Migrate(error)
+            }
+        })?;
+        let mut tx = self.begin().await?;
+        let known = settings::find(&mut tx, OLDEST_PROGRAM).await?;
+        let known: i64 = known.and_then(|text| text.parse().ok()).unwrap_or(0);
+        settings::put(&mut tx, OLDEST_PROGRAM, &known.max(OLDEST).to_string()).await?;
+        tx.commit().await
+    }
+
+    /// Whether this program may work beside whatever newer one has migrated this database.
+    ///
+    /// # Errors
+    /// It may not, or the database cannot be read.
+    pub async fn check_not_newer(&self) -> Result<(), StoreError> {
+        let newest = self.migrate_status().await?.into_iter().rfind(|line| !line.known);
+        let Some(newest) = newest else { return Ok(()) };
+        let mut tx = self.begin_read().await?;
+        let oldest = settings::find(&mut tx, OLDEST_PROGRAM).await?;
+        let oldest: i64 = oldest.and_then(|text| text.parse().ok()).unwrap_or(i64::MAX);
+        if LAST < oldest {
+            return Err(newer(newest.version));
+        }
+        tracing::warn!(
+            migration = newest.version,
+            "a newer server shares this database; this one works beside it until it is replaced"
+        );
+        Ok(())
     }
 
     /// Every migration that this program knows or this database has, in order.
@@ -190,10 +230,8 @@ impl Store {
     /// # Errors
     /// It lacks a migration, has one that this program does not know, or cannot be read.
     pub async fn migrate_check(&self) -> Result<(), StoreError> {
+        self.check_not_newer().await?;
         for line in self.migrate_status().await? {
-            if !line.known {
-                return Err(newer(line.version));
-            }
             if line.applied_at.is_none() {
                 return Err(StoreError::OlderSchema {
                     version: line.version,
@@ -213,11 +251,36 @@ async fn has_migrations(tx: &mut Tx) -> Result<bool, StoreError> {
     Ok(tx.fetch_optional(sql, vec![]).await?.is_some())
 }
 
-const fn newer(version: i64) -> StoreError {
-    StoreError::NewerSchema {
-        version,
-        known: MIGRATIONS[MIGRATIONS.len() - 1].0,
+/// On a connection of its own: a migration may take longer than a statement, and so may the wait for another server's.
+async fn run_patiently(pool: &PgPool, migrator: &Migrator) -> Result<(), MigrateError> {
+    let options = (*pool.connect_options()).clone();
+    let own = PgPoolOptions::new()
+        .max_connections(1)
+        .connect_with(options.options([("statement_timeout", "0")]))
+        .await?;
+    let done = migrator.run(&own).await;
+    own.close().await;
+    done
+}
+
+/// Whether the role may not do what a migration does.
+fn is_denied(error: &MigrateError) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        let code = error
+            .downcast_ref::<sqlx::Error>()
+            .and_then(sqlx::Error::as_database_error)
+            .and_then(|error| error.code());
+        if code.is_some_and(|code| code == "42501") {
+            return true;
+        }
+        next = error.source();
     }
+    false
+}
+
+const fn newer(version: i64) -> StoreError {
+    StoreError::NewerSchema { version, known: LAST }
 }
 
 #[cfg(test)]

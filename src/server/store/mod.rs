@@ -5,6 +5,7 @@
 
 pub mod accounts;
 pub mod api_tokens;
+pub mod bell;
 pub mod checkouts;
 pub mod credential_grants;
 pub mod device_grants;
@@ -14,6 +15,7 @@ pub mod migrate;
 pub mod operation_leases;
 pub mod operation_steps;
 pub mod operations;
+pub mod postgres;
 pub mod receipts;
 pub mod releases;
 pub mod resources;
@@ -28,16 +30,20 @@ pub mod tenants;
 pub mod web_sessions;
 
 use std::path::Path;
-use std::str::FromStr as _;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::PgPool;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{Postgres, Sqlite};
 
+use crate::api::secret::SecretText;
+use crate::server::store::postgres::{PostgresSettings, answered};
 use crate::server::store::row::{Row, Value};
+
+/// For how long the database may take to say that it is there.
+const PING_WITHIN: Duration = Duration::from_secs(2);
 
 /// What can go wrong below a statement.
 #[derive(Debug, thiserror::Error)]
@@ -114,9 +120,23 @@ pub enum StoreError {
         /// Its name.
         name: String,
     },
+    /// The role may not change tables.
+    #[error("the role of this server may not change tables")]
+    MayNotMigrate(#[source] sqlx::migrate::MigrateError),
     /// The schema could not be brought up to date.
     #[error("failed to migrate the database")]
     Migrate(#[source] sqlx::migrate::MigrateError),
+}
+
+impl StoreError {
+    /// Whether the database, or the way to it, is away for now: the same may work in a moment.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Open(error) | Self::Statement(error) => postgres::is_away(error),
+            _ => false,
+        }
+    }
 }
 
 /// A database of one of the two kinds.
@@ -172,14 +192,19 @@ impl Store {
     /// # Errors
     /// The URL is malformed or the server cannot be reached.
     pub async fn open_postgres(url: &str) -> Result<Self, StoreError> {
-        let options = PgConnectOptions::from_str(url).map_err(StoreError::Open)?;
-        let pool = PgPoolOptions::new()
-            .max_connections(16)
-            .acquire_timeout(Duration::from_secs(10))
-            .connect_with(options)
-            .await
-            .map_err(StoreError::Open)?;
-        Ok(Self::Postgres(pool))
+        Self::connect(&PostgresSettings {
+            url: SecretText::new(url),
+            connections: postgres::CONNECTIONS,
+        })
+        .await
+    }
+
+    /// The same with as many connections as the settings say.
+    ///
+    /// # Errors
+    /// The URL is malformed or the server cannot be reached.
+    pub async fn connect(settings: &PostgresSettings) -> Result<Self, StoreError> {
+        postgres::connect(settings).await.map(Self::Postgres)
     }
 
     /// Begins a transaction that may write.
@@ -194,8 +219,7 @@ impl Store {
                 .await
                 .map(Tx::Sqlite)
                 .map_err(StoreError::Statement),
-            Self::Postgres(pool) => pool
-                .begin()
+            Self::Postgres(pool) => answered(pool.begin())
                 .await
                 .map(Tx::Postgres)
                 .map_err(StoreError::Statement),
@@ -213,24 +237,30 @@ impl Store {
                 .await
                 .map(Tx::Sqlite)
                 .map_err(StoreError::Statement),
-            Self::Postgres(pool) => pool
-                .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                .await
-                .map(Tx::Postgres)
-                .map_err(StoreError::Statement),
+            Self::Postgres(pool) => {
+                answered(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"))
+                    .await
+                    .map(Tx::Postgres)
+                    .map_err(StoreError::Statement)
+            }
         }
     }
 
-    /// Whether a statement can be run now.
+    /// Whether a statement can be run now; asks for no longer than whoever routes requests waits for the answer.
     ///
     /// # Errors
     /// The database does not answer.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.begin_read()
-            .await?
-            .fetch_optional("SELECT 1 AS one", vec![])
-            .await
-            .map(drop)
+        let asked = async {
+            let mut tx = self.begin_read().await?;
+            tx.fetch_optional("SELECT 1 AS one", vec![]).await.map(drop)
+        };
+        match tokio::time::timeout(PING_WITHIN, asked).await {
+            Ok(answer) => answer,
+            Err(_) => Err(StoreError::Statement(sqlx::Error::Io(
+                std::io::ErrorKind::TimedOut.into(),
+            ))),
+        }
     }
 
     /// Closes every connection, waiting for those in use.
@@ -279,8 +309,7 @@ impl Tx {
                 .execute(&mut **tx)
                 .await
                 .map(|done| done.rows_affected()),
-            Self::Postgres(tx) => bound!(sql, args)
-                .execute(&mut **tx)
+            Self::Postgres(tx) => answered(bound!(sql, args).execute(&mut **tx))
                 .await
                 .map(|done| done.rows_affected()),
         }
@@ -297,8 +326,7 @@ impl Tx {
                 .fetch_all(&mut **tx)
                 .await
                 .map(|rows| rows.into_iter().map(Row::Sqlite).collect()),
-            Self::Postgres(tx) => bound!(sql, args)
-                .fetch_all(&mut **tx)
+            Self::Postgres(tx) => answered(bound!(sql, args).fetch_all(&mut **tx))
                 .await
                 .map(|rows| rows.into_iter().map(Row::Postgres).collect()),
         }
@@ -319,8 +347,7 @@ impl Tx {
                 .fetch_optional(&mut **tx)
                 .await
                 .map(|row| row.map(Row::Sqlite)),
-            Self::Postgres(tx) => bound!(sql, args)
-                .fetch_optional(&mut **tx)
+            Self::Postgres(tx) => answered(bound!(sql, args).fetch_optional(&mut **tx))
                 .await
                 .map(|row| row.map(Row::Postgres)),
         }
@@ -334,7 +361,7 @@ impl Tx {
     pub async fn commit(self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(tx) => tx.commit().await,
-            Self::Postgres(tx) => tx.commit().await,
+            Self::Postgres(tx) => answered(tx.commit()).await,
         }
         .map_err(statement_error)
     }

@@ -25,3 +25,19 @@ pub async fn put(tx: &mut Tx, key: &str, value: &str) -> Result<(), StoreError> 
     .await
     .map(drop)
 }
+
+/// Sets `key` to `value` where it was never set; answers what holds now, whoever set it.
+///
+/// # Errors
+/// The statement fails.
+pub async fn keep_first(tx: &mut Tx, key: &str, value: &str) -> Result<String, StoreError> {
+    tx.execute(
+        "INSERT INTO settings (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING",
+        vec![key.into(), value.into()],
+    )
+    .await?;
+    find(tx, key).await?.ok_or_else(|| StoreError::Missing {
+        what: "setting",
+        id: key.to_owned(),
+    })
+}

@@ -51,12 +51,30 @@ impl MasterKeys {
         let master = Self::parse(&key_file, &document)?;
         match canary {
             Some(canary) => master.check(&key_file, &canary)?,
-            None => {
-                let (_, key) = master.current();
-                create(&canary_file, &seal(key, clock.random(), CANARY_NAME, CANARY)?)?;
-            }
+            None => create(&canary_file, &master.canary(clock)?)?,
         }
         Ok(master)
+    }
+
+    /// Reads the file, which must be there.
+    pub(super) fn open_file(path: &Path) -> Result<Self, VaultError> {
+        match read(path)? {
+            Some(document) => Self::parse(path, &document),
+            None => Err(failed(path)(std::io::ErrorKind::NotFound.into())),
+        }
+    }
+
+    /// A known text, sealed.
+    pub(super) fn canary(&self, clock: &Clock) -> Result<String, VaultError> {
+        let (_, key) = self.current();
+        seal(key, clock.random(), CANARY_NAME, CANARY)
+    }
+
+    /// Whether a canary was sealed with any version of this key.
+    pub(super) fn opens(&self, canary: &str) -> bool {
+        let opens =
+            |key: &Key| open(key, CANARY_NAME, canary.trim()).is_some_and(|plain| plain.as_slice() == CANARY);
+        self.keys.values().any(opens)
     }
 
     /// The version that seals, and its number.
@@ -100,9 +118,7 @@ impl MasterKeys {
 
     /// The canary may be older than the current version: any version that opens it proves the file.
     fn check(&self, path: &Path, canary: &str) -> Result<(), VaultError> {
-        let opens =
-            |key: &Key| open(key, CANARY_NAME, canary.trim()).is_some_and(|plain| plain.as_slice() == CANARY);
-        if self.keys.values().any(opens) {
+        if self.opens(canary) {
             return Ok(());
         }
         Err(VaultError::WrongKey {

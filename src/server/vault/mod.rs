@@ -121,6 +121,29 @@ impl Vault {
         Ok(Self(Arc::new(Inner { master, clock })))
     }
 
+    /// Reads the master key in `file`, which must be there.
+    ///
+    /// # Errors
+    /// The file cannot be used or is malformed.
+    pub fn open_file(file: &Path, clock: Clock) -> Result<Self, VaultError> {
+        let master = MasterKeys::open_file(file)?;
+        Ok(Self(Arc::new(Inner { master, clock })))
+    }
+
+    /// A text by which another server can tell whether it has the same master key.
+    ///
+    /// # Errors
+    /// The cipher refuses.
+    pub fn prove(&self) -> Result<String, VaultError> {
+        self.0.master.canary(&self.0.clock)
+    }
+
+    /// Whether a text was made by [`Vault::prove`] with this master key, in any of its versions.
+    #[must_use]
+    pub fn proves(&self, text: &str) -> bool {
+        self.0.master.opens(text)
+    }
+
     /// Makes a data key for a tenant.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ mod operations;
 mod pages;
 mod problems;
 mod releases;
-mod rig;
+pub(crate) mod rig;
 mod secrets;
 mod serving;
 mod sign_in;

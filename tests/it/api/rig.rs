@@ -26,7 +26,11 @@ pub(crate) struct Api {
 impl Api {
     /// Starts a server; its operator has a token that may do everything.
     pub(crate) fn start() -> Self {
-        let server = Server::start_unsigned();
+        Self::over(Server::start_unsigned())
+    }
+
+    /// The same over servers that are there.
+    pub(crate) fn over(server: Server) -> Self {
         let token = server.token();
         let owner = client(&server, Some(&format!("Bearer {token}")));
         Self { server, owner, token }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use systemprompt::server::world::Fault;
 
-use crate::cli::proxy::Chopper;
+use crate::cli::proxy::{Balancer, Chopper};
 use crate::cli::rig::{Server, finish};
 
 /// The calls that `create-tenant` makes; each is held up, so that the creation takes seconds.
@@ -61,6 +61,29 @@ fn a_stream_that_is_cut_every_200_ms_loses_and_doubles_nothing() {
     let numbers: Vec<u64> = history.iter().filter_map(|event| event["seq"].as_u64()).collect();
     assert_eq!(numbers, (1..=history.len() as u64).collect::<Vec<_>>());
     told_once_and_in_order(&said.stderr, &history);
+}
+
+#[test]
+fn behind_a_proxy_that_keeps_streams_back_it_looks_at_the_table() {
+    let mut server = Server::start();
+    let hoarder = Balancer::hoarding(server.port);
+    slow(&server, 1200);
+    server.talk_to(hoarder.port);
+    let said = server.tenant("acme");
+    told_once_and_in_order(&said.stderr, &history(&server, "acme"));
+    assert!(said.stderr.contains("is ready"), "{}", said.whole());
+    let mut child = server
+        .house
+        .start(&["tenant", "events", "acme", "--follow", "--json"]);
+    std::thread::sleep(Duration::from_millis(500));
+    server
+        .house
+        .feed(&["secrets", "set", "KEY", "--tenant", "acme"], "value")
+        .ok();
+    std::thread::sleep(Duration::from_secs(5));
+    child.kill().expect("kills");
+    let seen = finish(child).stdout.lines().count();
+    assert_eq!(seen, history(&server, "acme").len());
 }
 
 #[test]

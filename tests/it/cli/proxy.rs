@@ -1,4 +1,4 @@
-//! A proxy that cuts every connection after a time, in the middle of whatever is said.
+//! Proxies between a client and a server: one that cuts, one that spreads over replicas, one that holds streams back.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -46,6 +46,86 @@ impl Drop for Chopper {
     fn drop(&mut self) {
         self.stopped.store(true, Ordering::Relaxed);
         let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}
+
+/// Spreads connections over replicas, one after the other; a replica that is down is passed over.
+pub(crate) struct Balancer {
+    pub(crate) port: u16,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Balancer {
+    pub(crate) fn new(targets: Vec<u16>) -> Self {
+        let next = AtomicU64::new(0);
+        Self::over(move |client| {
+            let first = next.fetch_add(1, Ordering::Relaxed) as usize;
+            let up = (0..targets.len()).find_map(|step| {
+                TcpStream::connect(("127.0.0.1", targets[(first + step) % targets.len()])).ok()
+            });
+            if let Some(server) = up {
+                std::thread::spawn(move || join(&client, &server, |_| true));
+            }
+        })
+    }
+
+    /// Passes everything on but the answers that are streams of events: those it keeps for itself.
+    pub(crate) fn hoarding(target: u16) -> Self {
+        Self::over(move |client| {
+            if let Ok(server) = TcpStream::connect(("127.0.0.1", target)) {
+                std::thread::spawn(move || {
+                    join(&client, &server, |bytes| {
+                        !String::from_utf8_lossy(bytes).contains("content-type: text/event-stream")
+                    });
+                });
+            }
+        })
+    }
+
+    fn over(mut take: impl FnMut(TcpStream) + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let stopped = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&stopped);
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if told.load(Ordering::Relaxed) {
+                    return;
+                }
+                take(client);
+            }
+        });
+        Self { port, stopped }
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}
+
+/// Carries both ways until one side ends; what the server says is kept for ever once `passes` refuses a piece of it.
+fn join(client: &TcpStream, server: &TcpStream, passes: impl Fn(&[u8]) -> bool) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            pump(client, server, |_| true);
+            let _ = server.shutdown(Shutdown::Both);
+        });
+        pump(server, client, passes);
+        let _ = client.shutdown(Shutdown::Both);
+    });
+}
+
+fn pump(mut from: &TcpStream, mut to: &TcpStream, passes: impl Fn(&[u8]) -> bool) {
+    let mut bytes = [0_u8; 16 * 1024];
+    let mut open = true;
+    while let Ok(count @ 1..) = from.read(&mut bytes) {
+        open = open && passes(&bytes[..count]);
+        if open && to.write_all(&bytes[..count]).is_err() {
+            return;
+        }
     }
 }
 

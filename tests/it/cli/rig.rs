@@ -10,6 +10,8 @@ use rexpect::session::{Options, PtySession, spawn_with_options};
 use systemprompt::server::world::World;
 
 use crate::cli::browser::Browser;
+use crate::cli::proxy::Balancer;
+use crate::store::postgres::Cluster;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_systemprompt");
 /// Long enough for a busy machine; a test that waits this long has failed.
@@ -189,10 +191,21 @@ pub(crate) fn said(output: std::process::Output) -> Said {
 /// A real server over a fake world, and somebody who is signed in to it.
 pub(crate) struct Server {
     data: tempfile::TempDir,
+    /// Where the server is talked to: the first one, or what spreads over all of them.
     pub(crate) port: u16,
-    child: Option<Child>,
+    /// Where the servers themselves listen.
+    pub(crate) ports: Vec<u16>,
+    children: Vec<Option<Child>>,
+    shared: Option<Shared>,
     sign_in_link: String,
     pub(crate) house: House,
+}
+
+/// What several servers have in common.
+struct Shared {
+    _balancer: Balancer,
+    /// Kept until the servers are gone.
+    _cluster: Option<Cluster>,
 }
 
 impl Server {
@@ -204,20 +217,50 @@ impl Server {
         server
     }
 
-    /// Starts a server; nobody is signed in.
+    /// Starts a server; nobody is signed in. `TEST_DATABASE=postgres` makes it two over one PostgreSQL, behind a proxy
+    /// that gives every connection to the next one.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the test environment is no setting of the program"
+    )]
     pub(crate) fn start_unsigned() -> Self {
+        if std::env::var("TEST_DATABASE").is_ok_and(|kind| kind == "postgres") {
+            let cluster = Cluster::find_or_start().expect("PostgreSQL");
+            let url = cluster.new_database_now();
+            return Self::replicas(&url, Some(cluster));
+        }
         let port = free_port();
-        let data = tempfile::tempdir().expect("a folder");
-        let house = House::new().with("SYSTEMPROMPT_API_URL", &format!("http://127.0.0.1:{port}"));
-        let mut server = Self {
-            data,
-            port,
-            child: None,
-            sign_in_link: String::new(),
-            house,
-        };
+        let mut server = Self::with_ports(port, vec![port]);
         server.up();
         server
+    }
+
+    /// Two servers over the database, behind a proxy that gives every connection to the next one.
+    pub(crate) fn replicas(url: &str, cluster: Option<Cluster>) -> Self {
+        let ports = vec![free_port(), free_port()];
+        let balancer = Balancer::new(ports.clone());
+        let mut server = Self::with_ports(balancer.port, ports);
+        server.house.set("SYSTEMPROMPT_DATABASE_URL", url);
+        let public = format!("http://127.0.0.1:{}", balancer.port);
+        server.house.set("SYSTEMPROMPT_PUBLIC_URL", &public);
+        server.shared = Some(Shared {
+            _balancer: balancer,
+            _cluster: cluster,
+        });
+        server.up();
+        server
+    }
+
+    fn with_ports(port: u16, ports: Vec<u16>) -> Self {
+        Self {
+            data: tempfile::tempdir().expect("a folder"),
+            port,
+            children: ports.iter().map(|_| None).collect(),
+            ports,
+            shared: None,
+            sign_in_link: String::new(),
+            house: House::new().with("SYSTEMPROMPT_API_URL", &format!("http://127.0.0.1:{port}")),
+        }
     }
 
     /// The operator's account.
@@ -227,42 +270,60 @@ impl Server {
         self.data.path().join("data").display().to_string()
     }
 
-    /// Starts the process and waits until it listens.
+    /// Starts what does not run and waits until it listens.
     pub(crate) fn up(&mut self) {
-        let listen = format!("127.0.0.1:{}", self.port);
+        for index in 0..self.ports.len() {
+            if self.children[index].is_none() {
+                self.up_one(index, &[]);
+            }
+        }
+    }
+
+    /// Starts one of the servers with more arguments.
+    pub(crate) fn up_one(&mut self, index: usize, more: &[&str]) {
+        let listen = format!("127.0.0.1:{}", self.ports[index]);
         let data = self.data_dir();
-        let arguments = [
+        let mut arguments = vec![
             "serve",
             "--json",
             "--provider",
             "fake",
             "--listen",
             &listen,
-            "--data-dir",
-            &data,
             "--admin-email",
             Self::EMAIL,
             "--log-format",
             "json",
         ];
-        let log = std::fs::File::create(self.data.path().join("log")).expect("a file");
+        if !more.contains(&"--data-dir") {
+            arguments.extend_from_slice(&["--data-dir", &data]);
+        }
+        arguments.extend_from_slice(more);
+        let log = std::fs::File::create(self.log_file(index)).expect("a file");
         let mut command = self.house.command(&arguments);
         command.stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().expect("the server starts");
         let mut first = String::new();
         let stdout = child.stdout.take().expect("a pipe");
         BufReader::new(stdout).read_line(&mut first).expect("a line");
-        assert!(first.contains("\"listening\""), "{first}{}", self.log());
+        assert!(first.contains("\"listening\""), "{first}{}", self.log_of(index));
         let document: serde_json::Value = serde_json::from_str(&first).expect("JSON");
         if let Some(link) = document["sign_in_link"].as_str() {
             self.sign_in_link = link.to_owned();
         }
-        self.child = Some(child);
+        self.children[index] = Some(child);
     }
 
     /// Ends the process without a warning, as a crash does.
     pub(crate) fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
+        for index in 0..self.children.len() {
+            self.kill_one(index);
+        }
+    }
+
+    /// Ends one of the servers so.
+    pub(crate) fn kill_one(&mut self, index: usize) {
+        if let Some(mut child) = self.children[index].take() {
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -270,34 +331,34 @@ impl Server {
 
     /// Asks the process to stop, as a service manager does; answers how it ended.
     pub(crate) fn stop(&mut self) -> Said {
-        let child = self.child.take().expect("it runs");
-        let ask = format!("kill -TERM {}", child.id());
-        said(self.house.script(&ask).output().expect("bash runs")).ok();
-        ended(child)
+        let running: Vec<Child> = self.children.iter_mut().filter_map(Option::take).collect();
+        for child in &running {
+            let ask = format!("kill -TERM {}", child.id());
+            said(self.house.script(&ask).output().expect("bash runs")).ok();
+        }
+        let ends: Vec<Said> = running.into_iter().map(ended).collect();
+        ends.into_iter().max_by_key(|said| said.code).expect("it runs")
     }
 
     /// The same, and answers how long it took; it must end well.
     pub(crate) fn stop_well(&mut self) -> Duration {
-        let mut child = self.child.take().expect("a server that runs");
         let began = Instant::now();
-        let told = Command::new("kill").arg(child.id().to_string()).status();
-        assert!(told.expect("`kill` runs").success());
-        loop {
-            if let Some(status) = child.try_wait().expect("the server") {
-                assert!(status.success(), "{status}: {}", self.log());
-                return began.elapsed();
-            }
-            assert!(
-                began.elapsed() < PATIENCE,
-                "the server does not stop: {}",
-                self.log()
-            );
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let code = self.stop().code;
+        assert_eq!(code, Some(0), "{}", self.log());
+        began.elapsed()
     }
 
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.data.path().join("log")).unwrap_or_default()
+        let logs: Vec<String> = (0..self.ports.len()).map(|index| self.log_of(index)).collect();
+        logs.concat()
+    }
+
+    pub(crate) fn log_of(&self, index: usize) -> String {
+        std::fs::read_to_string(self.log_file(index)).unwrap_or_default()
+    }
+
+    fn log_file(&self, index: usize) -> PathBuf {
+        self.data.path().join(format!("log-{index}"))
     }
 
     /// A browser in which the operator is signed in; the link works once.

@@ -67,7 +67,7 @@ async fn live(store: &Store, clock: &Clock, engines: &[Provision], tenant: &Tena
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_servers_share_one_database() {
-    let cluster = match Cluster::find_or_start().await {
+    let cluster = match Cluster::find_or_start() {
         Ok(cluster) => cluster,
         Err(reason) => {
             eprintln!("skipped: {reason}");

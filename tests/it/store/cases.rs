@@ -12,7 +12,7 @@ use systemprompt::server::store::events::{self, NewEvent};
 use systemprompt::server::store::resources::{self, MadeBy};
 use systemprompt::server::store::secret_versions::{self, SecretRow, SecretScope};
 use systemprompt::server::store::tenants::{self, TenantRow};
-use systemprompt::server::store::{Store, StoreError, Tx, operations, releases};
+use systemprompt::server::store::{Store, StoreError, Tx, operations, releases, settings};
 
 use crate::sagas::rig::new_tenant;
 use crate::store::Case;
@@ -81,6 +81,15 @@ async fn schema(store: Store) {
         )
         .await;
     assert_eq!(rows.expect("updated"), 1);
+    tx.commit().await.expect("committed");
+    store
+        .check_not_newer()
+        .await
+        .expect("it leaves room for this program");
+    let mut tx = store.begin().await.expect("begun");
+    settings::put(&mut tx, "oldest-program", "999")
+        .await
+        .expect("set");
     tx.commit().await.expect("committed");
     for refused in [store.migrate_up().await, store.migrate_check().await] {
         let error = refused.expect_err("refused");

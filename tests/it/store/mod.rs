@@ -35,7 +35,7 @@ async fn on_sqlite() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_postgres() {
-    let cluster = match Cluster::find_or_start().await {
+    let cluster = match Cluster::find_or_start() {
         Ok(cluster) => cluster,
         Err(reason) => {
             eprintln!("skipped: {reason}");

@@ -25,7 +25,7 @@ impl Cluster {
         clippy::disallowed_methods,
         reason = "the test environment is no setting of the program"
     )]
-    pub(crate) async fn find_or_start() -> Result<Self, String> {
+    pub(crate) fn find_or_start() -> Result<Self, String> {
         match std::env::var("TEST_POSTGRES_URL") {
             Ok(url) => Self::given(&url),
             Err(_) => Self::start(),
@@ -41,7 +41,8 @@ impl Cluster {
         })
     }
 
-    fn start() -> Result<Self, String> {
+    /// A server of its own, which may be stopped and started.
+    pub(crate) fn start() -> Result<Self, String> {
         let programs = programs().ok_or("TEST_POSTGRES_URL is not set and PostgreSQL is not installed")?;
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         let data = folder.path().join("data");
@@ -67,16 +68,7 @@ impl Cluster {
                 "-N",
             ],
         )?;
-        let options = format!(
-            "-F -c listen_addresses='' -c unix_socket_directories={}",
-            text(folder.path())
-        );
-        let log = text(&folder.path().join("log"));
-        run(
-            &programs,
-            "pg_ctl",
-            &["start", "-w", "-D", &text(&data), "-l", &log, "-o", &options],
-        )?;
+        up(&programs, folder.path())?;
         let host = text(folder.path()).replace('/', "%2F");
         Ok(Self {
             template: format!("postgresql://postgres@{host}/{{database}}"),
@@ -99,6 +91,15 @@ impl Cluster {
         self.url(&name)
     }
 
+    /// The same for callers that cannot wait, or wait for nothing else.
+    pub(crate) fn new_database_now(&self) -> String {
+        let make = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(self.new_database())
+        };
+        std::thread::scope(|scope| scope.spawn(make).join().expect("made"))
+    }
+
     fn url(&self, database: &str) -> String {
         self.template.replace("{database}", database)
     }
@@ -114,6 +115,20 @@ impl Drop for Cluster {
             }
         }
     }
+}
+
+fn up(programs: &Path, folder: &Path) -> Result<(), String> {
+    let text = |path: &Path| path.display().to_string();
+    let options = format!(
+        "-F -c listen_addresses='' -c max_connections=200 -c unix_socket_directories={}",
+        text(folder)
+    );
+    let (data, log) = (text(&folder.join("data")), text(&folder.join("log")));
+    run(
+        programs,
+        "pg_ctl",
+        &["start", "-w", "-D", &data, "-l", &log, "-o", &options],
+    )
 }
 
 fn is_root() -> bool {

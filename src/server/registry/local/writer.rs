@@ -1,6 +1,6 @@
 //! The one who writes an upload's file, and keeps its hash in step with it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
@@ -35,6 +35,7 @@ impl Writer {
         // It may have been finished or removed while this request waited for the lock.
         let mut file =
             absent_is_none(OpenOptions::new().write(true).open(path))?.ok_or(UploadError::Unknown)?;
+        lock(&file)?;
         let length = file.seek(SeekFrom::End(0))?;
         if running.length != length {
             *running = Running::default();
@@ -91,6 +92,7 @@ pub(super) fn finish(
     target: &Path,
 ) -> Result<(), UploadError> {
     let mut file = absent_is_none(File::open(path))?.ok_or(UploadError::Unknown)?;
+    lock(&file)?;
     let length = file.metadata()?.len();
     let known = running.length == length;
     let found = match running.hasher.take() {
@@ -103,6 +105,15 @@ pub(super) fn finish(
     }
     file.sync_all()?;
     absent_is_none(settle(path, target))?.ok_or(UploadError::Unknown)
+}
+
+/// Holds the file against other servers of the same folder until it is closed.
+fn lock(file: &File) -> Result<(), UploadError> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(UploadError::Busy),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
 }
 
 fn hash(file: &mut File, algorithm: Algorithm) -> io::Result<Digest> {

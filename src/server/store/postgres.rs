@@ -1,0 +1,111 @@
+//! Connections to PostgreSQL: how many, how long anything may take, and what becomes of a broken one.
+//!
+//! A server that is restarted says so; a network that is cut says nothing. So whatever waits for the server waits
+//! for a bounded time, and a connection that does not answer is thrown away in place of going back to the pool.
+
+use std::future::Future;
+use std::io;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{Connection as _, Error};
+
+use crate::api::secret::SecretText;
+use crate::server::store::StoreError;
+
+/// How many connections one server holds, unless told.
+pub const CONNECTIONS: u32 = 16;
+/// For how long a free connection is waited for.
+const ACQUIRE_WITHIN: Duration = Duration::from_secs(5);
+/// For how long a connection may take to prove that it lives.
+const ALIVE_WITHIN: Duration = Duration::from_secs(2);
+/// A connection that lived this short a time ago need not prove it.
+const ALIVE_STILL: Duration = Duration::from_secs(1);
+/// For how long an answer is waited for: longer than the server itself works on a statement.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+
+/// What every session is told, unless the URL says otherwise. A replica that has lost its power must not hold rows for
+/// longer than others can wait.
+const SESSION: &[(&str, &str)] = &[
+    ("statement_timeout", "15s"),
+    ("idle_in_transaction_session_timeout", "60s"),
+    ("tcp_keepalives_idle", "15"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "20s"),
+];
+
+/// Where the server is, and how many connections to it are held.
+#[derive(Clone, Debug)]
+pub struct PostgresSettings {
+    /// With user, password and database.
+    pub url: SecretText,
+    /// At most so many.
+    pub connections: u32,
+}
+
+pub(super) fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
+    let mut options = PgConnectOptions::from_str(url).map_err(StoreError::Open)?;
+    if options.get_application_name().is_none() {
+        options = options.application_name("systemprompt");
+    }
+    let said = options.get_options().unwrap_or_default().to_owned();
+    let ours = SESSION.iter().filter(|(name, _)| !said.contains(name));
+    Ok(options.options(ours.copied()))
+}
+
+pub(super) async fn connect(settings: &PostgresSettings) -> Result<PgPool, StoreError> {
+    PgPoolOptions::new()
+        .max_connections(settings.connections.max(2))
+        .acquire_timeout(ACQUIRE_WITHIN)
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for >= ALIVE_STILL {
+                    prove_alive(connection).await?;
+                }
+                Ok(true)
+            })
+        })
+        // A transaction that was dropped is rolled back here, and a connection that hangs is closed.
+        .after_release(|connection, _| Box::pin(async move { prove_alive(connection).await.map(|()| true) }))
+        .connect_with(options(settings.url.expose())?)
+        .await
+        .map_err(StoreError::Open)
+}
+
+async fn prove_alive(connection: &mut PgConnection) -> Result<(), Error> {
+    limited(ALIVE_WITHIN, connection.ping()).await
+}
+
+/// Waits for an answer of the server, but not for ever.
+pub(super) async fn answered<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    limited(ANSWER_WITHIN, answer).await
+}
+
+async fn limited<T>(time: Duration, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    match tokio::time::timeout(time, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Error::Io(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("the database server has not answered within {} s", time.as_secs()),
+        ))),
+    }
+}
+
+/// Whether the server, or the way to it, is away for now: the same may work in a moment.
+pub(super) fn is_away(error: &Error) -> bool {
+    match error {
+        Error::Io(_) | Error::PoolTimedOut | Error::PoolClosed | Error::WorkerCrashed => true,
+        // 08: connection; 53: out of resources; 57P: shut down, starting, cut off. 57014 is a statement that took too
+        // long, 40: a conflict with another transaction, 25P03: a transaction that was idle for too long.
+        Error::Database(error) => error.code().is_some_and(|code| {
+            ["08", "53", "57P", "40"]
+                .iter()
+                .any(|class| code.starts_with(class))
+                || matches!(&*code, "57014" | "25P03" | "25006")
+        }),
+        _ => false,
+    }
+}

@@ -1,0 +1,4 @@
+//! Two servers, real processes, over one real PostgreSQL: any request goes to any of them.
+
+mod rig;
+mod sharing;
