@@ -1,6 +1,7 @@
 //! The contract: every value that the CLI and the management API send each other. No IO.
 
 pub mod account;
+pub mod audit;
 pub mod checkout;
 pub mod event;
 pub mod health;

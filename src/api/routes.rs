@@ -42,6 +42,8 @@ pub const ALL: &[Route] = &[
     route("GET", "/openapi.json", Open),
     route("GET", "/docs", Open),
     route("GET", "/api/v1/jobs/health", Operator),
+    route("GET", "/api/v1/audit", Operator),
+    route("GET", "/api/v1/audit/verify", Operator),
     // signing in
     route("GET", "/.well-known/oauth-authorization-server", Open),
     route("POST", "/api/v1/oauth/device_authorization", Open),
@@ -76,6 +78,7 @@ pub const ALL: &[Route] = &[
     route("GET", "/api/v1/tenants/{tenant_id}/resources", Tenant("read")),
     route("GET", "/api/v1/tenants/{tenant_id}/operations", Tenant("read")),
     route("GET", "/api/v1/tenants/{tenant_id}/receipt", Tenant("read")),
+    route("GET", "/api/v1/tenants/{tenant_id}/audit", Tenant("admin")),
     // deploying
     route(
         "GET",

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::api::event::Event;
 use crate::api::operation::{Operation, OperationStatus};
+use crate::api::time::Time;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Kind};
 use crate::cli::ui::progress::Reporter;
@@ -42,6 +43,24 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok()
         .and_then(|duration| Duration::try_from(duration).ok())
         .ok_or_else(|| "write it like `90s`, `15m` or `1h`".to_owned())
+}
+
+/// A point in time: RFC 3339, or how long ago (`15m`, `2h`, `7d`).
+pub fn point_in_time(text: &str, now: Time) -> Result<Time, CliError> {
+    if let Ok(time) = text.parse() {
+        return Ok(time);
+    }
+    let days = text.strip_suffix('d').and_then(|days| days.parse::<i64>().ok());
+    let seconds = match days {
+        Some(days) => days.checked_mul(24 * 3600),
+        None => parse_duration(text)
+            .ok()
+            .and_then(|ago| i64::try_from(ago.as_secs()).ok()),
+    };
+    seconds.map(|seconds| now.plus_seconds(-seconds)).ok_or_else(|| {
+        CliError::usage(format!("`--since {text}` is neither a time nor a duration"))
+            .hint("write it like `2026-01-31T12:00:00Z`, `15m` or `7d`")
+    })
 }
 
 /// The command that takes up a wait again.
@@ -188,8 +207,19 @@ fn waiting(reporter: &Reporter, title: &str, reason: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_duration;
+    use super::{parse_duration, point_in_time};
+    use crate::api::time::Time;
     use std::time::Duration;
+
+    #[test]
+    fn since_is_a_time_or_how_long_ago() {
+        let now = Time::from_millis(1_000_000_000);
+        assert_eq!(point_in_time("15m", now).ok(), Some(now.plus_seconds(-900)));
+        assert_eq!(point_in_time("7d", now).ok(), Some(now.plus_seconds(-7 * 86400)));
+        let time = point_in_time("1970-01-01T00:00:01Z", now).expect("a time");
+        assert_eq!(time, Time::from_millis(1000));
+        assert!(point_in_time("yesterday", now).is_err());
+    }
 
     #[test]
     fn durations_are_written_as_people_write_them() {

@@ -2,6 +2,7 @@
 //!
 //! The command line is parsed before anything else is touched: no runtime, no file, no environment.
 
+pub mod audit;
 pub mod completions;
 pub mod context;
 pub mod deploy;
@@ -67,6 +68,8 @@ pub enum Command {
     Rollback(rollback::Args),
     /// Set, import, list and remove a tenant's secrets
     Secrets(secrets::Args),
+    /// See who did what, and verify that nothing of it was changed
+    Audit(audit::Args),
     /// Look at one piece of work of a server, retry it or give it up
     Operation(operation::Args),
     /// Write the `.systemprompt` folder into this project
@@ -152,6 +155,7 @@ async fn run(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Releases(args) => releases::run(context, args).await,
         Command::Rollback(args) => rollback::run(context, args).await,
         Command::Secrets(args) => secrets::run(context, args).await,
+        Command::Audit(args) => audit::run(context, args).await,
         Command::Operation(args) => operation::run(context, args).await,
         Command::Init(args) => init::run(context, args).await,
         Command::Doctor(args) => doctor::run(context, args).await,

@@ -7,6 +7,7 @@ pub mod follow;
 pub mod send;
 pub mod session;
 
+mod audit;
 mod checkout;
 mod deploy;
 mod events;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use crate::api::account::CreateToken;
-use crate::api::id::AccountId;
+use crate::api::id::{AccountId, RequestId};
 use crate::api::secret::SecretText;
 use crate::server::auth::keys::Keys;
 use crate::server::auth::{Auth, AuthError, accounts as auth_accounts, api_tokens as auth_tokens};
 use crate::server::clock::Clock;
 use crate::server::installation::{Installation, InstallationError};
+use crate::server::store::acts::{self, Act};
 use crate::server::store::migrate::Applied;
 use crate::server::store::postgres::PostgresSettings;
 use crate::server::store::settings;
@@ -162,7 +163,12 @@ impl Maintenance {
         operator: bool,
     ) -> Result<AccountId, MaintenanceError> {
         self.require_current().await?;
-        Ok(self.auth.create_account(email, password, operator).await?.id)
+        let act = Act {
+            target: Some(email.trim().to_lowercase()),
+            ..self.act("create_account")
+        };
+        let made = acts::perform_whole(act, self.auth.create_account(email, password, operator));
+        Ok(made.await?.id)
     }
 
     /// Makes a one-time sign-in link; answers the path below the server's address, and that address if it is known.
@@ -171,7 +177,11 @@ impl Maintenance {
     /// There is no such account.
     pub async fn create_link(&self, email: &str) -> Result<(SecretText, Option<String>), MaintenanceError> {
         self.require_current().await?;
-        let token = match self.auth.create_link(email).await {
+        let act = Act {
+            target: Some(email.trim().to_lowercase()),
+            ..self.act("create_sign_in_link")
+        };
+        let token = match acts::perform_whole(act, self.auth.create_link(email)).await {
             Err(AuthError::NotFound { .. }) => return Err(MaintenanceError::NoAccount(email.to_owned())),
             other => other?,
         };
@@ -203,9 +213,28 @@ impl Maintenance {
                 .ok_or_else(|| MaintenanceError::NoTenant(id.to_string()))?;
         }
         let made = self.auth.create_api_token(&mut tx, &account.id, wanted).await?;
-        tx.commit().await?;
+        let act = Act {
+            account_id: Some(account.id),
+            tenant_id: wanted.tenant_id.clone(),
+            target: Some(made.row.id.to_string()),
+            ..self.act("create_api_token")
+        };
+        acts::perform_whole(act, tx.commit()).await?;
         tracing::debug!(token = %made.row.id, at = %self.clock.now(), "made an API token");
         Ok(made.token)
+    }
+
+    /// An act of whoever uses this machine.
+    fn act(&self, action: &str) -> Act {
+        Act {
+            actor: "console".to_owned(),
+            credential_id: Some(format!("uid {}", nix::unistd::getuid().as_raw())),
+            ..Act::new(
+                action,
+                RequestId::new(self.clock.uuid()).to_string(),
+                self.clock.now(),
+            )
+        }
     }
 
     /// Closes the database.

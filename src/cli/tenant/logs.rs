@@ -3,10 +3,9 @@
 use std::ops::ControlFlow;
 
 use crate::api::log::{LogQuery, LogSource};
-use crate::api::time::Time;
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
-use crate::cli::follow::parse_duration;
+use crate::cli::follow::point_in_time;
 use crate::cli::tenant::TenantArg;
 use crate::cli::tenant::pick::pick_cloud;
 
@@ -81,33 +80,4 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     };
     context.client()?.read_logs(&id, &query, &mut take).await?;
     outcome
-}
-
-fn point_in_time(text: &str, now: Time) -> Result<Time, CliError> {
-    if let Ok(time) = text.parse() {
-        return Ok(time);
-    }
-    parse_duration(text)
-        .ok()
-        .and_then(|ago| i64::try_from(ago.as_secs()).ok())
-        .map(|seconds| now.plus_seconds(-seconds))
-        .ok_or_else(|| {
-            CliError::usage(format!("`--since {text}` is neither a time nor a duration"))
-                .hint("write it like `2026-01-31T12:00:00Z` or `15m`")
-        })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::point_in_time;
-    use crate::api::time::Time;
-
-    #[test]
-    fn since_is_a_time_or_how_long_ago() {
-        let now = Time::from_millis(1_000_000_000);
-        assert_eq!(point_in_time("15m", now).ok(), Some(now.plus_seconds(-900)));
-        let time = point_in_time("1970-01-01T00:00:01Z", now).expect("a time");
-        assert_eq!(time, Time::from_millis(1000));
-        assert!(point_in_time("yesterday", now).is_err());
-    }
 }

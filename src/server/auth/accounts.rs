@@ -7,7 +7,7 @@ use crate::server::auth::keys::{hash_token, random_token};
 use crate::server::auth::{Auth, AuthError, password};
 use crate::server::store::accounts::AccountRow;
 use crate::server::store::web_sessions::WebSessionRow;
-use crate::server::store::{StoreError, Tx, accounts, sign_in_links, web_sessions};
+use crate::server::store::{StoreError, Tx, accounts, acts, sign_in_links, web_sessions};
 
 /// Life of a one-time sign-in link, in seconds.
 pub const LINK_LIFE_SECONDS: u32 = 24 * 3600;
@@ -155,6 +155,9 @@ impl Auth {
             }
             Err(_) => None,
         };
+        if let Some(account) = &account {
+            acts::by("browser", None, &account.id);
+        }
         let stored = account
             .as_ref()
             .and_then(|account| account.password_hash.as_deref());
@@ -209,6 +212,7 @@ impl Auth {
             expires_at,
         };
         web_sessions::create(tx, &session).await?;
+        acts::by("browser", session.token_hash.get(..12), account);
         Ok(WebSignIn {
             cookie: SecretText::new(cookie),
             expires_at,

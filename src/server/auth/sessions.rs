@@ -15,7 +15,7 @@ use crate::api::secret::SecretText;
 use crate::server::auth::keys::{Keys, hash_token, random_token};
 use crate::server::auth::{Auth, AuthError, access};
 use crate::server::store::sessions::SessionRow;
-use crate::server::store::{StoreError, Tx, sessions};
+use crate::server::store::{StoreError, Tx, acts, sessions};
 
 /// Life of a session, in seconds.
 pub const LIFE_SECONDS: u32 = 90 * 24 * 3600;
@@ -122,6 +122,7 @@ impl Auth {
             revoked_at: None,
         };
         sessions::create(tx, &session).await?;
+        acts::by("session", Some(session.id.as_str()), account);
         self.tokens_of(&session, token)
     }
 
@@ -152,6 +153,8 @@ impl Auth {
             return Ok(self.tokens_of(&session, next)?);
         }
         sessions::revoke(&mut tx, &session.id, now).await?;
+        acts::by("session", Some(session.id.as_str()), &session.account_id);
+        acts::refused("refresh-token-reused");
         tx.commit().await?;
         tracing::warn!(session = %session.id, "a used refresh token came back; the session was ended");
         Err(refused(
@@ -171,6 +174,9 @@ impl Auth {
         let Some(session) = session else { return Ok(()) };
         let mut tx = self.store.begin().await?;
         sessions::revoke(&mut tx, &session, self.clock.now()).await?;
+        if let Some(row) = sessions::find(&mut tx, &session).await? {
+            acts::by("session", Some(session.as_str()), &row.account_id);
+        }
         Ok(tx.commit().await?)
     }
 

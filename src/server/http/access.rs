@@ -2,12 +2,12 @@
 
 use crate::api::id::{OperationId, TenantId};
 use crate::api::oauth::Scope;
-use crate::server::auth::Principal;
+use crate::server::auth::{AuthError, Principal};
 use crate::server::http::App;
 use crate::server::http::error::{Answer, ApiError};
 use crate::server::store::operations::OperationRow;
 use crate::server::store::tenants::TenantRow;
-use crate::server::store::{Tx, operations, tenants};
+use crate::server::store::{Tx, acts, operations, tenants};
 
 impl App {
     /// A reading transaction and the tenant in it.
@@ -65,6 +65,11 @@ async fn find_for(tx: &mut Tx, caller: &Principal, id: &TenantId, scope: Scope) 
     let tenant = tenants::find(tx, id)
         .await?
         .ok_or_else(|| ApiError::not_found("tenant"))?;
-    caller.authorize(&tenant.id, &tenant.owner_id, scope)?;
+    let allowed = caller.authorize(&tenant.id, &tenant.owner_id, scope);
+    // Whoever may not see the tenant has not acted on it.
+    if !matches!(allowed, Err(AuthError::NotFound { .. })) {
+        acts::on_tenant(&tenant.id, Some("owner"));
+    }
+    allowed?;
     Ok(tenant)
 }

@@ -18,7 +18,7 @@ use crate::server::http::error::{Answer, ApiError};
 use crate::server::http::extract::{Caller, Ids, Json as StrictJson, Params};
 use crate::server::http::page::{Paged, Wanted};
 use crate::server::store::api_tokens::ApiTokenRow;
-use crate::server::store::{api_tokens, tenants};
+use crate::server::store::{acts, api_tokens, tenants};
 
 const TOKENS: &str = "/api/v1/tokens";
 
@@ -85,6 +85,7 @@ async fn create_api_token(
         .auth
         .create_api_token(&mut tx, &caller.account_id, &wanted)
         .await?;
+    acts::about(made.row.id.as_str());
     tx.commit().await?;
     let token = ApiToken {
         token: Some(made.token),

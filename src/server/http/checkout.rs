@@ -15,7 +15,7 @@ use crate::server::billing::Buyer;
 use crate::server::http::App;
 use crate::server::http::error::{Answer, ApiError};
 use crate::server::http::extract::{Caller, Ids, Json as StrictJson};
-use crate::server::store::checkouts;
+use crate::server::store::{acts, checkouts};
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<App> {
@@ -61,6 +61,10 @@ async fn create_checkout(
     };
     let mut tx = app.store.begin().await?;
     let row = app.billing.begin(&mut tx, &buyer, &request).await?;
+    acts::about(row.id.as_str());
+    if let Some(made) = &row.made {
+        acts::on_tenant(&made.tenant_id, Some("owner"));
+    }
     tx.commit().await?;
     app.provision.wake();
     let checkout = app.billing.shown(&row, &app.public_url);

@@ -2,6 +2,8 @@
 
 pub mod access;
 pub mod account;
+pub mod acts;
+pub mod audit;
 pub mod checkout;
 pub mod deploys;
 pub mod error;
@@ -143,6 +145,7 @@ fn guarded_routes() -> OpenApiRouter<App> {
         .merge(releases::routes())
         .merge(secrets::routes())
         .merge(operations::routes())
+        .merge(audit::routes())
 }
 
 /// Every route as it is described, without its layers.
@@ -158,13 +161,19 @@ fn every_route() -> OpenApiRouter<App> {
 /// The router of the API. What every request of the server passes through is added by [`observed`].
 pub fn router(app: &App) -> Router {
     let limited = |limiter: &Limiter| from_fn_with_state(limiter.clone(), layers::limit_by_address);
+    let recorded = || from_fn_with_state(app.clone(), acts::record);
     let guarded = guarded_routes()
+        .route_layer(recorded())
         .route_layer(from_fn_with_state(app.clone(), idempotency::replay_or_do))
         .route_layer(from_fn_with_state(app.clone(), layers::authenticate));
     let router: Router<App> = health::open_routes()
         .merge(health::limited_routes().route_layer(limited(&app.limits.health)))
         .merge(oauth::open_routes())
-        .merge(oauth::limited_routes().route_layer(limited(&app.limits.sign_in)))
+        .merge(
+            oauth::limited_routes()
+                .route_layer(recorded())
+                .route_layer(limited(&app.limits.sign_in)),
+        )
         .merge(openapi::routes())
         .merge(guarded)
         .into();

@@ -1,5 +1,6 @@
 //! `/openapi.json`: generated from the handlers; what holds for all routes is added here from the table of routes.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use axum::http::header;
@@ -78,6 +79,18 @@ pub fn document() -> OpenApi {
         }
     }
     document
+}
+
+/// The name of every operation, by method and path.
+#[must_use]
+pub fn operation_names() -> BTreeMap<(String, String), String> {
+    let mut document = document();
+    let named = ALL.iter().filter_map(|route| {
+        let operation = find_operation(&mut document, route.method, route.path)?;
+        let name = operation.operation_id.clone()?;
+        Some(((route.method.to_owned(), route.path.to_owned()), name))
+    });
+    named.collect()
 }
 
 fn find_operation<'a>(document: &'a mut OpenApi, method: &str, path: &str) -> Option<&'a mut Operation> {

@@ -74,9 +74,13 @@ impl Wanted {
             .last()
             .filter(|_| more)
             .map(|last| URL_SAFE_NO_PAD.encode(key(last)));
-        let link = next_cursor
-            .as_ref()
-            .map(|cursor| format!("<{path}?limit={}&cursor={cursor}>; rel=\"next\"", self.limit));
+        let joint = if path.contains('?') { "&" } else { "?" };
+        let link = next_cursor.as_ref().map(|cursor| {
+            format!(
+                "<{path}{joint}limit={}&cursor={cursor}>; rel=\"next\"",
+                self.limit
+            )
+        });
         Paged {
             page: Page {
                 data: entries,

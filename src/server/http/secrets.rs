@@ -22,10 +22,10 @@ use crate::server::http::extract::{Caller, Ids, Json as StrictJson, Params};
 use crate::server::http::page::{Paged, Wanted};
 use crate::server::http::problem;
 use crate::server::provision::{NewOperation, Work};
-use crate::server::store::Tx;
 use crate::server::store::events::{self, NewEvent};
 use crate::server::store::secret_versions::{self, SecretScope};
 use crate::server::store::tenants::TenantRow;
+use crate::server::store::{Tx, acts};
 
 const MAX_VALUE_BYTES: usize = 32 * 1024;
 
@@ -125,6 +125,7 @@ async fn create_secret(
     Params(query): Params<StageQuery>,
     StrictJson(new): StrictJson<SetSecret>,
 ) -> Answer<Response> {
+    acts::about(new.key.as_str());
     check_value(&new.value)?;
     let (mut tx, tenant) = app.write_tenant(&caller, &id, Scope::Secrets).await?;
     check_living(&tenant)?;

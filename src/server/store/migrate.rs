@@ -12,6 +12,7 @@ use crate::server::store::{Store, StoreError, Tx, settings};
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "initial", include_str!("migrations/0001_initial.sql")),
     (2, "releases", include_str!("migrations/0002_releases.sql")),
+    (3, "audit", include_str!("migrations/0003_audit.sql")),
 ];
 
 /// The last migration that this program knows.
@@ -21,6 +22,9 @@ const LAST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 const OLDEST: i64 = 1;
 /// Where the database says so.
 const OLDEST_PROGRAM: &str = "oldest-program";
+
+/// What follows such a line is for that engine only, until the next such line (`-- only: both` ends it).
+const ONLY: &str = "-- only: ";
 
 /// One migration and whether this database has it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -61,7 +65,7 @@ pub struct Applied {
     pub applied_at: Option<String>,
 }
 
-fn migrator() -> Migrator {
+fn migrator(engine: &str) -> Migrator {
     let migrations = MIGRATIONS
         .iter()
         .map(|(version, name, sql)| {
@@ -69,12 +73,26 @@ fn migrator() -> Migrator {
                 *version,
                 Cow::Borrowed(*name),
                 MigrationType::Simple,
-                sqlx::AssertSqlSafe(*sql).into_sql_str(),
+                sqlx::AssertSqlSafe(for_engine(sql, engine)).into_sql_str(),
                 false,
             )
         })
         .collect();
     Migrator::with_migrations(migrations)
+}
+
+/// A migration without what is for the other engine: triggers have no common language.
+fn for_engine(sql: &str, engine: &str) -> String {
+    let mut wanted = true;
+    let mut kept = String::with_capacity(sql.len());
+    for line in sql.split_inclusive('\n') {
+        if let Some(only) = line.strip_prefix(ONLY) {
+            wanted = matches!(only.trim(), "both") || only.trim() == engine;
+        } else if wanted {
+            kept.push_str(line);
+        }
+    }
+    kept
 }
 
 impl Store {
@@ -120,7 +138,10 @@ impl Store {
     /// A migration fails or the role may not apply it, or a newer program has been here that leaves no room for this one.
     pub async fn migrate_up(&self) -> Result<(), StoreError> {
         self.check_not_newer().await?;
-        let mut migrator = migrator();
+        let mut migrator = migrator(match self {
+            Self::Sqlite { .. } => "sqlite",
+            Self::Postgres(_) => "postgres",
+        });
         migrator.set_ignore_missing(true);
         match self {
             Self::Sqlite { writer, .. } => migrator.run(writer).await,

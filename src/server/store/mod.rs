@@ -4,7 +4,9 @@
 //! the engine open a transaction, call them, and commit once.
 
 pub mod accounts;
+pub mod acts;
 pub mod api_tokens;
+pub mod audit;
 pub mod bell;
 pub mod checkouts;
 pub mod credential_grants;
@@ -354,15 +356,24 @@ impl Tx {
         .map_err(statement_error)
     }
 
-    /// Makes everything since the beginning last.
+    /// Makes everything since the beginning last, and with it the record of the act that is under way, if one is.
     ///
     /// # Errors
     /// The database refuses or cannot be reached; then nothing of it lasts.
-    pub async fn commit(self) -> Result<(), StoreError> {
+    pub async fn commit(mut self) -> Result<(), StoreError> {
+        let act = acts::unrecorded();
+        if let Some(act) = &act {
+            // Last of all: the end of the chain is locked until the commit.
+            audit::append(&mut self, act).await?;
+        }
         match self {
             Self::Sqlite(tx) => tx.commit().await,
             Self::Postgres(tx) => answered(tx.commit()).await,
         }
-        .map_err(statement_error)
+        .map_err(statement_error)?;
+        if act.is_some() {
+            acts::recorded();
+        }
+        Ok(())
     }
 }

@@ -12,6 +12,7 @@ use crate::server::auth::accounts::Browser;
 use crate::server::auth::device::{normal_user_code, shown_user_code};
 use crate::server::auth::parse_scopes;
 use crate::server::http::App;
+use crate::server::store::acts;
 use crate::server::store::device_grants::DeviceGrantRow;
 use crate::server::web::page::{Message, Page, PageError, Shown};
 use crate::server::web::session::{SignedIn, check_csrf, check_origin};
@@ -83,10 +84,12 @@ pub(super) async fn decide_device(
     check_origin(&app, &headers)?;
     check_csrf(&browser, &form.csrf)?;
     if form.decision == Decision::Look {
+        acts::leave_out();
         return look(&app, &address, &browser, &form.user_code).await;
     }
     count_guess(&app, &address, &browser)?;
     let approved = form.decision == Decision::Approve;
+    acts::about(if approved { "approved" } else { "denied" });
     let account = &browser.account.id;
     if !app
         .auth

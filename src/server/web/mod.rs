@@ -12,11 +12,12 @@ mod sign_in;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderName, HeaderValue, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
 use crate::server::http::App;
+use crate::server::http::acts::record;
 use crate::server::http::layers::limit_time;
 
 const STYLE: &str = include_str!("assets/style.css");
@@ -44,6 +45,7 @@ pub fn router(app: &App) -> Router {
             get(async || asset(STYLE, "text/css; charset=utf-8")),
         )
         .route("/assets/icon.svg", get(async || asset(ICON, "image/svg+xml")))
+        .route_layer(from_fn_with_state(app.clone(), record))
         .layer(from_fn(guard))
         .layer(from_fn(limit_time))
         .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))

@@ -10,7 +10,7 @@ use crate::api::tenant::DatabaseKind;
 use crate::server::billing::{BillingError, Buyer};
 use crate::server::http::App;
 use crate::server::store::checkouts::CheckoutRow;
-use crate::server::store::{StoreError, accounts};
+use crate::server::store::{StoreError, accounts, acts};
 use crate::server::web::page::{Message, Page, PageError, Shown};
 use crate::server::web::session::check_origin;
 
@@ -87,6 +87,11 @@ pub(super) async fn pay(State(app): State<App>, Path(token): Path<String>, heade
         Err(BillingError::Closed) => return Err(unknown()),
         other => other?,
     };
+    acts::by("browser", None, &checkout.account_id);
+    acts::about(checkout.id.as_str());
+    if let Some(made) = &completed.made {
+        acts::on_tenant(&made.tenant_id, Some("owner"));
+    }
     tx.commit().await?;
     app.provision.wake();
     Ok(paid(&completed))

@@ -10,6 +10,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::server::auth::accounts::{Browser, WebSignIn};
 use crate::server::http::App;
+use crate::server::store::acts;
 use crate::server::web::page::PageError;
 
 /// A browser that is signed in; every other one is sent to the sign-in page and comes back.
@@ -20,7 +21,12 @@ impl FromRequestParts<App> for SignedIn {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Response> {
         match find_browser(app, &parts.headers).await {
-            Ok(Some(browser)) => Ok(Self(browser)),
+            Ok(Some(browser)) => {
+                // Which session it is, and nothing that its cookie could be guessed from.
+                let session = browser.session_hash.get(..12);
+                acts::by("browser", session, &browser.account.id);
+                Ok(Self(browser))
+            }
             Ok(None) => Err(Redirect::to(&sign_in_for(&parts.method, &parts.uri)).into_response()),
             Err(error) => Err(error.into_response()),
         }

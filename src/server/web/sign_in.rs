@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use crate::api::secret::SecretText;
 use crate::server::auth::accounts::WebSignIn;
 use crate::server::http::App;
+use crate::server::store::acts;
 use crate::server::web::page::{Page, PageError, Shown};
 use crate::server::web::session::{
     SignedIn, check_csrf, check_origin, find_browser, safe_next, signed_in_cookie, signed_out_cookie,
@@ -95,6 +96,7 @@ pub(super) async fn sign_in(
     headers: HeaderMap,
     Form(form): Form<Credentials>,
 ) -> Shown {
+    acts::keep();
     check_origin(&app, &headers)?;
     app.limits.password.check(&format!("address {}", address.ip()))?;
     app.limits
@@ -134,6 +136,7 @@ pub(super) async fn use_link(
     Path(token): Path<String>,
     headers: HeaderMap,
 ) -> Shown {
+    acts::keep();
     check_origin(&app, &headers)?;
     app.limits.password.check(&format!("address {}", address.ip()))?;
     match app.auth.sign_in_by_link(&token).await? {

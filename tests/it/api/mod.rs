@@ -1,5 +1,6 @@
 //! The management API over HTTP: the real server over a fake world, spoken to by hand.
 
+mod audit;
 mod credentials;
 mod deploys;
 mod events;

@@ -1,5 +1,6 @@
 //! The store on both of its engines: every case runs on SQLite and, where there is one, on PostgreSQL.
 
+mod audit;
 pub(crate) mod cases;
 mod operations;
 pub(crate) mod postgres;
@@ -16,6 +17,7 @@ fn all() -> Vec<Case> {
     let mut all = cases::ALL.to_vec();
     all.extend_from_slice(operations::ALL);
     all.extend_from_slice(signing_in::ALL);
+    all.extend_from_slice(audit::ALL);
     all
 }
 
