@@ -362,6 +362,9 @@ async fn sweep(app: App) {
         if let Err(error) = app.gate.sweep().await {
             tracing::warn!(error = http::error::chain(&error), "failed to sweep the registry");
         }
+        if let Err(error) = app.provision.collect_images().await {
+            tracing::warn!(error = http::error::chain(&error), "failed to collect images");
+        }
     }
 }
 

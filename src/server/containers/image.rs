@@ -1,10 +1,11 @@
 //! Images.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use bollard::auth::DockerCredentials;
 use bollard::models::ImageInspect;
-use bollard::query_parameters::CreateImageOptionsBuilder;
+use bollard::query_parameters::{CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptions};
 use futures::StreamExt as _;
 
 use crate::server::containers::{Engine, EngineError, EngineFault};
@@ -64,6 +65,38 @@ impl Engine {
             Ok(image) => Ok(Some(image)),
             Err(error) if error.fault == EngineFault::NotFound => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// The images of `repository` that were pulled or pushed by digest, as `repository@digest`.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub async fn list_images(&self, repository: &str) -> Result<Vec<String>, EngineError> {
+        let filters = HashMap::from([("reference", vec![repository])]);
+        let options = ListImagesOptionsBuilder::new().filters(&filters).build();
+        let action = || format!("list the images of `{repository}`");
+        let found = self.docker().await?.list_images(Some(options)).await;
+        let found = found.map_err(|source| EngineError::engine(action(), source))?;
+        let own = format!("{repository}@");
+        let mut references: Vec<String> = found.into_iter().flat_map(|image| image.repo_digests).collect();
+        references.retain(|reference| reference.starts_with(&own));
+        Ok(references)
+    }
+
+    /// Takes a reference away, and with the last one its image. What a container runs stays.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub async fn remove_image(&self, image: &str) -> Result<(), EngineError> {
+        let removed = self
+            .docker()
+            .await?
+            .remove_image(image, None::<RemoveImageOptions>, None)
+            .await;
+        match removed.map_err(|source| EngineError::engine(format!("remove the image `{image}`"), source)) {
+            Err(error) if matches!(error.fault, EngineFault::NotFound | EngineFault::Conflict) => Ok(()),
+            other => other.map(|_| ()),
         }
     }
 

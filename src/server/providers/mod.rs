@@ -178,6 +178,11 @@ pub trait Provider: Send + Sync {
     /// Brings the image to where it will run.
     async fn pull_image(&self, spec: &MachineSpec) -> Result<(), ProviderError>;
 
+    /// The images of `repository` that are there, as `repository@digest`.
+    async fn list_images(&self, repository: &str) -> Result<Vec<String>, ProviderError>;
+    /// Removes an image of [`Provider::list_images`]; what a machine or somebody's tag still needs stays.
+    async fn remove_image(&self, image: &str) -> Result<(), ProviderError>;
+
     /// Runs `spec.command` to its end beside whatever serves, once per release; a second call answers the first outcome.
     async fn run_command(
         &self,

@@ -1,5 +1,6 @@
 //! What the engine and its steps work with: the parts of the server, and the operation as it stands.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::server::databases::{DatabaseError, TenantDatabases};
 use crate::server::edge::{Edge, EdgeError};
 use crate::server::providers::{Provider, ProviderError, PullCredential, TenantSpec};
 use crate::server::provision::secrets::SecretError;
-use crate::server::registry::{Gate, GateAccess, GateError};
+use crate::server::registry::{Collected, Gate, GateAccess, GateError};
 use crate::server::store::events::NewEvent;
 use crate::server::store::operation_steps::StepRow;
 use crate::server::store::operations::OperationRow;
@@ -33,6 +34,13 @@ pub trait Images: Send + Sync {
     async fn describe(&self, tenant: &TenantId, digest: &str) -> Result<Option<ImageConfig>, GateError>;
     /// A credential with which the provider may pull the tenant's images, for some minutes.
     fn pull_credential(&self, tenant: &TenantId) -> PullCredential;
+    /// Removes what of the tenant's content is no part of the images of `keep` or of a push under way.
+    async fn collect(
+        &self,
+        tenant: &TenantId,
+        keep: &BTreeSet<String>,
+        unused_for_seconds: i64,
+    ) -> Result<Collected, GateError>;
     /// Removes everything of the tenant.
     async fn remove_tenant(&self, tenant: &TenantId) -> Result<(), GateError>;
     /// Whether the object store works.
@@ -59,6 +67,15 @@ impl Images for Gate {
             username: "systemprompt".to_owned(),
             password,
         }
+    }
+
+    async fn collect(
+        &self,
+        tenant: &TenantId,
+        keep: &BTreeSet<String>,
+        unused_for_seconds: i64,
+    ) -> Result<Collected, GateError> {
+        Self::collect(self, tenant, keep, unused_for_seconds).await
     }
 
     async fn remove_tenant(&self, tenant: &TenantId) -> Result<(), GateError> {
@@ -101,6 +118,12 @@ pub struct ProvisionSettings {
     pub health_path: String,
     /// For how long a one-time grant is good.
     pub grant_seconds: i64,
+    /// How many of the last releases keep their images in the registry.
+    pub kept_releases: u32,
+    /// How many images of each tenant stay where they run, so that going back needs no download.
+    pub kept_pulled: usize,
+    /// A push that was not heard of for so long is none any more, in seconds.
+    pub push_rests_seconds: i64,
 }
 
 impl Default for ProvisionSettings {
@@ -122,6 +145,9 @@ impl Default for ProvisionSettings {
                 .to_vec(),
             health_path: "/api/v1/health".to_owned(),
             grant_seconds: 7 * 24 * 3600,
+            kept_releases: 20,
+            kept_pulled: 3,
+            push_rests_seconds: 3 * 3600,
         }
     }
 }

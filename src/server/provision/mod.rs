@@ -5,6 +5,7 @@
 //! events and the tenant's state in one transaction under the operation's fencing number.
 
 mod activate;
+mod collect;
 mod context;
 mod create_tenant;
 mod decide;
@@ -38,6 +39,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::api::id::TenantId;
+pub use crate::server::provision::collect::CollectError;
 pub use crate::server::provision::context::{Images, Parts, ProvisionSettings};
 pub use crate::server::provision::decide::DecideError;
 pub use crate::server::provision::drive::Checkpoint;

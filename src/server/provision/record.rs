@@ -257,7 +257,11 @@ async fn apply(
 async fn apply_change(tx: &mut Tx, case: &Case, change: &Change, now: Time) -> Result<(), StoreError> {
     let tenant = &case.tenant.id;
     match change {
-        Change::Release(release) => releases::insert(tx, tenant, release).await,
+        Change::Release(release) => {
+            // The image was verified to be there; older releases of it can run again too.
+            releases::set_kept(tx, tenant, &release.digest).await?;
+            releases::insert(tx, tenant, release).await
+        }
         Change::ReleaseFailed(number) => {
             releases::set_status(tx, tenant, *number, ReleaseStatus::Failed).await
         }

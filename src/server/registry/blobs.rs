@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use crate::server::registry::Inner;
 use crate::server::registry::digest::Digest;
 use crate::server::registry::error::RegistryError;
+use crate::server::registry::grant::Action;
 use crate::server::registry::http::{CONTENT_DIGEST, Call, answer};
 use crate::server::registry::range::{Wanted, wanted};
 use crate::server::registry::store::Key;
@@ -15,11 +16,13 @@ use crate::server::registry::store::Key;
 /// `GET` (with its bytes) and `HEAD` (without).
 pub(super) async fn read(gate: &Inner, call: &Call, digest: &Digest) -> Result<Response, RegistryError> {
     let key = Key::blob(digest);
-    let size = gate
-        .store
-        .size(&call.grant.tenant, &key)
-        .await?
-        .ok_or_else(RegistryError::blob_unknown)?;
+    let tenant = &call.grant.tenant;
+    let found = match call.grant.allows(Action::Push) {
+        // A push that finds it here will not send it again: the collector must know.
+        true => gate.store.touch(tenant, &key, gate.clock.now()).await?,
+        false => gate.store.size(tenant, &key).await?,
+    };
+    let size = found.ok_or_else(RegistryError::blob_unknown)?;
     let (status, first, length) = match wanted(range_of(call, digest), size) {
         Wanted::All => (StatusCode::OK, 0, size),
         Wanted::Part { first, last } => (StatusCode::PARTIAL_CONTENT, first, last - first + 1),

@@ -1,5 +1,7 @@
 //! Manifests: kept byte for byte, by digest and by tag. One is taken only when everything that it names is there.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, LOCATION};
 use axum::http::{HeaderName, StatusCode};
@@ -12,6 +14,7 @@ use crate::server::registry::Inner;
 use crate::server::registry::digest::{Algorithm, Digest};
 use crate::server::registry::document::{Child, Document};
 use crate::server::registry::error::RegistryError;
+use crate::server::registry::grant::Action;
 use crate::server::registry::http::{CONTENT_DIGEST, Call, answer, read_limited};
 use crate::server::registry::names::{Reference, is_tag};
 use crate::server::registry::store::{Folder, Key, ObjectStore};
@@ -19,6 +22,12 @@ use crate::server::registry::{ManifestInfo, image, referrers};
 
 /// The largest manifest that is taken.
 const LIMIT: usize = 4 * 1024 * 1024;
+/// What is not there is looked for again after these times.
+const LOOKS: [Duration; 3] = [
+    Duration::ZERO,
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+];
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 
@@ -97,6 +106,11 @@ pub(super) async fn read(
         Reference::Tag(tag) => find_tag(store, &call.grant.tenant, tag).await?,
     };
     let digest = digest.ok_or_else(RegistryError::manifest_unknown)?;
+    if call.grant.allows(Action::Push) {
+        // A push that finds it here will not send it again.
+        let key = Key::manifest(&digest);
+        store.touch(&call.grant.tenant, &key, gate.clock.now()).await?;
+    }
     let stored = find(store, &call.grant.tenant, &digest)
         .await?
         .ok_or_else(RegistryError::manifest_unknown)?;
@@ -143,20 +157,20 @@ pub(super) async fn write(
     }
     let document = Document::parse(&bytes, content_type)?;
     check_children(gate, tenant, &document).await?;
+    let now = gate.clock.now();
     // In this order, so that nothing ever points to what is not there.
     if let Some(subject) = &document.subject {
         let entry = document.descriptor(&digest, bytes.len());
         gate.store
-            .put(tenant, &Key::referrer(subject, &digest), entry)
+            .put(tenant, &Key::referrer(subject, &digest), entry, now)
             .await?;
     }
     let object = [document.media_type.as_bytes(), b"\n", &bytes].concat();
-    gate.store
-        .put(tenant, &Key::manifest(&digest), object.into())
-        .await?;
+    let key = Key::manifest(&digest);
+    gate.store.put(tenant, &key, object.into(), now).await?;
     for tag in &tags {
         gate.store
-            .put(tenant, &Key::tag(tag), digest.to_string().into())
+            .put(tenant, &Key::tag(tag), digest.to_string().into(), now)
             .await?;
     }
     tracing::info!(%tenant, %digest, ?tags, size_bytes = bytes.len(), "a manifest was pushed");
@@ -218,11 +232,7 @@ fn tags_to_write(call: &Call, reference: &Reference) -> Result<Vec<String>, Regi
 
 async fn check_children(gate: &Inner, tenant: &TenantId, document: &Document) -> Result<(), RegistryError> {
     for child in &document.children {
-        let found = match child {
-            Child::Blob(digest) => gate.store.size(tenant, &Key::blob(digest)).await?,
-            Child::Manifest(digest) => gate.store.size(tenant, &Key::manifest(digest)).await?,
-        };
-        if found.is_none() {
+        if !is_there(gate, tenant, child).await? {
             let (Child::Blob(digest) | Child::Manifest(digest)) = child;
             let why = format!("`{digest}` is named by the manifest and unknown to the registry");
             return Err(RegistryError::new(
@@ -233,6 +243,22 @@ async fn check_children(gate: &Inner, tenant: &TenantId, document: &Document) ->
         }
     }
     Ok(())
+}
+
+/// Touched, not only looked for: from here on the collector leaves it to this manifest. One that the collector holds in
+/// its hand at this moment comes back when it sees that it is needed.
+async fn is_there(gate: &Inner, tenant: &TenantId, child: &Child) -> std::io::Result<bool> {
+    let key = match child {
+        Child::Blob(digest) => Key::blob(digest),
+        Child::Manifest(digest) => Key::manifest(digest),
+    };
+    for pause in LOOKS {
+        tokio::time::sleep(pause).await;
+        if gate.store.touch(tenant, &key, gate.clock.now()).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn too_large() -> RegistryError {

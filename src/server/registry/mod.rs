@@ -7,6 +7,7 @@
 
 mod auth;
 mod blobs;
+mod collect;
 mod digest;
 mod document;
 mod error;
@@ -24,6 +25,7 @@ mod token;
 mod token_endpoint;
 mod uploads;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -82,6 +84,17 @@ pub struct ManifestInfo {
     pub size_bytes: u64,
     /// As it was pushed.
     pub media_type: String,
+}
+
+/// What a collection removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Manifests.
+    pub manifests: u64,
+    /// Configurations and layers.
+    pub blobs: u64,
+    /// Of both together.
+    pub bytes: u64,
 }
 
 /// Why the gate failed.
@@ -191,6 +204,24 @@ impl Gate {
         self.0
             .store
             .remove_namespace(tenant, now)
+            .await
+            .map_err(GateError::Write)
+    }
+
+    /// Removes what of the tenant's content is no part of the images of `keep`, of a tagged one, or of a push under way:
+    /// what was written or asked for by a push in the last `unused_for_seconds` stays.
+    ///
+    /// # Errors
+    /// The object store cannot be read or written.
+    pub async fn collect(
+        &self,
+        tenant: &TenantId,
+        keep: &BTreeSet<String>,
+        unused_for_seconds: i64,
+    ) -> Result<Collected, GateError> {
+        let keep = keep.iter().filter_map(|digest| digest.parse().ok()).collect();
+        let before = self.0.clock.now().plus_seconds(-unused_for_seconds);
+        collect::collect(&*self.0.store, tenant, (&keep, before))
             .await
             .map_err(GateError::Write)
     }

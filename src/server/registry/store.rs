@@ -60,6 +60,16 @@ impl Folder {
         Self("tags".to_owned())
     }
 
+    /// All blobs that are named by `algorithm`, each by its hex digits.
+    pub(super) fn blobs(algorithm: Algorithm) -> Self {
+        Self(format!("blobs/{}", algorithm.as_str()))
+    }
+
+    /// All manifests that are named by `algorithm`, each by its hex digits.
+    pub(super) fn manifests(algorithm: Algorithm) -> Self {
+        Self(format!("manifests/{}", algorithm.as_str()))
+    }
+
     /// All manifests that name `subject`.
     pub(super) fn referrers(subject: &Digest) -> Self {
         Self(format!(
@@ -120,8 +130,15 @@ pub(super) trait ObjectStore: Send + Sync {
     async fn get(&self, tenant: &TenantId, key: &Key) -> io::Result<Option<Bytes>>;
     /// `length` bytes of an object from `offset`, as a stream.
     async fn open(&self, tenant: &TenantId, key: &Key, offset: u64, length: u64) -> io::Result<ByteStream>;
-    /// Writes a small object; replaces what was there.
-    async fn put(&self, tenant: &TenantId, key: &Key, bytes: Bytes) -> io::Result<()>;
+    /// Writes a small object; replaces what was there. It counts as touched at `now`.
+    async fn put(&self, tenant: &TenantId, key: &Key, bytes: Bytes, now: Time) -> io::Result<()>;
+    /// Says that an object was needed at `now`; answers its length, `None` when it is not there. What is touched before a
+    /// [`ObjectStore::remove_unused`] stays, also when both happen in the same moment, in two processes.
+    async fn touch(&self, tenant: &TenantId, key: &Key, now: Time) -> io::Result<Option<u64>>;
+    /// Removes an object that nobody has written or touched since `before`; answers its length when it did.
+    async fn remove_unused(&self, tenant: &TenantId, key: &Key, before: Time) -> io::Result<Option<u64>>;
+    /// Whether an object was written or touched since `limit`.
+    async fn used_since(&self, tenant: &TenantId, key: &Key, limit: Time) -> io::Result<bool>;
     /// Removes an object; answers whether it was there.
     async fn remove(&self, tenant: &TenantId, key: &Key) -> io::Result<bool>;
     /// Names of the objects in a folder, sorted bytewise.
@@ -133,12 +150,13 @@ pub(super) trait ObjectStore: Send + Sync {
     async fn upload_length(&self, tenant: &TenantId, id: &UploadId) -> io::Result<Option<u64>>;
     /// Adds a part; answers how far the upload is now.
     async fn append(&self, tenant: &TenantId, id: &UploadId, part: Part) -> Result<u64, UploadError>;
-    /// Makes the upload the blob `digest`, if that is what it is; else removes it.
+    /// Makes the upload the blob `digest`, touched at `now`, if that is what it is; else removes it.
     async fn finish_upload(
         &self,
         tenant: &TenantId,
         id: &UploadId,
         digest: &Digest,
+        now: Time,
     ) -> Result<(), UploadError>;
     /// Removes an upload; answers whether it was there.
     async fn cancel_upload(&self, tenant: &TenantId, id: &UploadId) -> io::Result<bool>;

@@ -25,7 +25,7 @@ pub(super) async fn begin(gate: &Inner, call: &Call, body: Body) -> Result<Respo
         if own
             && gate
                 .store
-                .size(&call.grant.tenant, &Key::blob(&digest))
+                .touch(&call.grant.tenant, &Key::blob(&digest), gate.clock.now())
                 .await?
                 .is_some()
         {
@@ -123,7 +123,11 @@ async fn append_and_finish(
     digest: &Digest,
 ) -> Result<Response, RegistryError> {
     let result = match gate.store.append(tenant, id, part).await {
-        Ok(_) => gate.store.finish_upload(tenant, id, digest).await,
+        Ok(_) => {
+            gate.store
+                .finish_upload(tenant, id, digest, gate.clock.now())
+                .await
+        }
         Err(error) => Err(error),
     };
     match result {

@@ -224,6 +224,25 @@ pub async fn list_by_owner(
     .collect()
 }
 
+/// Ids of all living tenants after `after`, oldest first.
+///
+/// # Errors
+/// The database fails or a row is bad.
+pub async fn list_ids(
+    tx: &mut Tx,
+    after: Option<&TenantId>,
+    limit: u32,
+) -> Result<Vec<TenantId>, StoreError> {
+    tx.fetch_all(
+        "SELECT id FROM tenants WHERE id > $1 AND status <> 'deleted' ORDER BY id LIMIT $2",
+        vec![after.map_or("", TenantId::as_str).into(), limit.into()],
+    )
+    .await?
+    .iter()
+    .map(|row| row.parse("id"))
+    .collect()
+}
+
 /// How many living tenants an account has on a plan.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! The gate through its wire: every case of the specification's conformance program, and what it must never do.
 
 mod blobs;
+mod collect;
 mod conformance;
 mod contents;
 pub(crate) mod harness;

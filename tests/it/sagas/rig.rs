@@ -1,5 +1,6 @@
 //! An installation in a folder: a store, a vault and a fake world in files, so that it can be copied and started again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use systemprompt::server::provision::{
     DecideError, DeployParams, EnqueueError, Hold, Images, NewOperation, Parts, Provision, ProvisionSettings,
     Work,
 };
-use systemprompt::server::registry::GateError;
+use systemprompt::server::registry::{Collected, GateError};
 use systemprompt::server::store::accounts::{self, AccountRow};
 use systemprompt::server::store::operation_steps::StepRow;
 use systemprompt::server::store::operations::OperationRow;
@@ -72,6 +73,14 @@ impl Images for FakeImages {
             password: SecretText::new("pull"),
         }
     }
+    async fn collect(
+        &self,
+        _tenant: &TenantId,
+        _keep: &BTreeSet<String>,
+        _unused_for_seconds: i64,
+    ) -> Result<Collected, GateError> {
+        self.call("images.collect").map(|()| Collected::default())
+    }
     async fn remove_tenant(&self, _tenant: &TenantId) -> Result<(), GateError> {
         self.call("images.remove_tenant")
     }
@@ -86,6 +95,8 @@ pub(crate) struct Rig {
     pub(crate) world: World,
     pub(crate) clock: Clock,
     pub(crate) tenant: TenantId,
+    /// Where images come from; without it every image is there.
+    pub(crate) images: Option<Arc<dyn Images>>,
 }
 
 /// What somebody decides about an operation.
@@ -170,6 +181,7 @@ impl Rig {
             clock,
             tenant,
             folder,
+            images: None,
         }
     }
 
@@ -183,7 +195,10 @@ impl Rig {
             store: self.open_store().await,
             clock: self.clock.clone(),
             vault: Vault::open(self.folder.path(), self.clock.clone()).expect("vault"),
-            images: Arc::new(FakeImages(self.world.clone())),
+            images: match &self.images {
+                Some(images) => images.clone(),
+                None => Arc::new(FakeImages(self.world.clone())),
+            },
             databases: Arc::new(FakeDatabases::new(self.world.clone())),
             edge: Arc::new(FakeEdge::new(self.world.clone(), EdgeSettings::default())),
             provider: Arc::new(FakeProvider::new(self.world.clone())),

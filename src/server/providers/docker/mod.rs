@@ -74,6 +74,8 @@ impl DockerProvider {
 
     /// Whether the image asks for a writable root; makes the volume ready for the tenant's first container.
     async fn prepare(&self, spec: &MachineSpec) -> Result<bool, ProviderError> {
+        // It was pulled, but somebody may have cleaned up on the engine since.
+        self.pull_image(spec).await?;
         let image = self.engine.find_image(&spec.image).await?;
         let missing = || EngineError::missing(format!("find the image `{}` on the engine", spec.image));
         let config = image.ok_or_else(missing)?.config.unwrap_or_default();
@@ -182,6 +184,14 @@ impl Provider for DockerProvider {
             EngineFault::Forbidden => image_error("image-forbidden", error),
             _ => error.into(),
         })
+    }
+
+    async fn list_images(&self, repository: &str) -> Result<Vec<String>, ProviderError> {
+        Ok(self.engine.list_images(repository).await?)
+    }
+
+    async fn remove_image(&self, image: &str) -> Result<(), ProviderError> {
+        Ok(self.engine.remove_image(image).await?)
     }
 
     async fn run_command(

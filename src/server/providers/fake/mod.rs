@@ -194,6 +194,25 @@ impl Provider for FakeProvider {
         self.world.call("provider.pull_image", act).await
     }
 
+    async fn list_images(&self, repository: &str) -> Result<Vec<String>, ProviderError> {
+        let own = format!("{repository}@");
+        let act = |state: &mut State| {
+            let images = state.images.iter().filter(|image| image.starts_with(&own));
+            Ok(images.cloned().collect())
+        };
+        self.world.call("provider.list_images", act).await
+    }
+
+    async fn remove_image(&self, image: &str) -> Result<(), ProviderError> {
+        let act = |state: &mut State| {
+            if state.machines.values().all(|machine| machine.image != image) {
+                state.images.remove(image);
+            }
+            Ok(())
+        };
+        self.world.call("provider.remove_image", act).await
+    }
+
     async fn run_command(
         &self,
         spec: &MachineSpec,

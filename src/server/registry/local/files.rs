@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -77,6 +77,11 @@ pub(super) fn is_older(path: &Path, limit: Time) -> bool {
     let age = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     let millis = age.and_then(|age| i64::try_from(age.as_millis()).ok());
     millis.is_some_and(|millis| millis < limit.as_millis())
+}
+
+/// A time as files keep it.
+pub(super) fn moment(time: Time) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or_default())
 }
 
 /// A time in milliseconds that a file holds.

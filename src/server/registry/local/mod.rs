@@ -18,7 +18,8 @@ use crate::api::id::TenantId;
 use crate::api::time::Time;
 use crate::server::registry::digest::{Algorithm, Digest};
 use crate::server::registry::local::files::{
-    absent_is_none, blocking, entries, is_older, make_folder, read_ahead, read_time, settle, sync_folder_of,
+    absent_is_none, blocking, entries, is_older, make_folder, moment, read_ahead, read_time, settle,
+    sync_folder_of,
 };
 use crate::server::registry::local::uploads::LocalUploads;
 use crate::server::registry::names::UploadId;
@@ -84,13 +85,14 @@ impl ObjectStore for LocalStore {
         Ok(read_ahead(file, length))
     }
 
-    async fn put(&self, tenant: &TenantId, key: &Key, bytes: Bytes) -> io::Result<()> {
+    async fn put(&self, tenant: &TenantId, key: &Key, bytes: Bytes, now: Time) -> io::Result<()> {
         let path = self.path(tenant, key);
         let nursery = self.namespace(tenant).join("uploads");
         blocking(move || {
             make_folder(&nursery)?;
             let mut file = tempfile::Builder::new().prefix(".put-").tempfile_in(&nursery)?;
             file.write_all(&bytes)?;
+            file.as_file().set_modified(moment(now))?;
             file.as_file().sync_all()?;
             let temporary = file.into_temp_path();
             settle(&temporary, &path)?;
@@ -99,6 +101,55 @@ impl ObjectStore for LocalStore {
             Ok(())
         })
         .await
+    }
+
+    async fn touch(&self, tenant: &TenantId, key: &Key, now: Time) -> io::Result<Option<u64>> {
+        let path = self.path(tenant, key);
+        blocking(move || {
+            let Some(file) = absent_is_none(File::options().write(true).open(&path))? else {
+                return Ok(None);
+            };
+            file.set_modified(moment(now))?;
+            // Renamed away in between, it is touched where it is now, and comes back; until then it is not here.
+            absent_is_none(fs::metadata(&path)).map(|found| found.map(|meta| meta.len()))
+        })
+        .await
+    }
+
+    async fn remove_unused(&self, tenant: &TenantId, key: &Key, before: Time) -> io::Result<Option<u64>> {
+        let path = self.path(tenant, key);
+        let nursery = self.namespace(tenant).join("uploads");
+        blocking(move || {
+            if !path.exists() || !is_older(&path, before) {
+                return Ok(None);
+            }
+            make_folder(&nursery)?;
+            let away = tempfile::Builder::new()
+                .prefix(".dead-")
+                .tempfile_in(&nursery)?
+                .into_temp_path();
+            if absent_is_none(fs::rename(&path, &away))?.is_none() {
+                return Ok(None);
+            }
+            // Whoever touched it before it was renamed relies on it; whoever looks for it now knows that it is gone.
+            if !is_older(&away, before) {
+                if !path.exists() {
+                    settle(&away, &path)?;
+                    let _ = away.keep();
+                }
+                return Ok(None);
+            }
+            let length = fs::metadata(&away)?.len();
+            sync_folder_of(&path)?;
+            away.close()?;
+            Ok(Some(length))
+        })
+        .await
+    }
+
+    async fn used_since(&self, tenant: &TenantId, key: &Key, limit: Time) -> io::Result<bool> {
+        let path = self.path(tenant, key);
+        blocking(move || Ok(path.exists() && !is_older(&path, limit))).await
     }
 
     async fn remove(&self, tenant: &TenantId, key: &Key) -> io::Result<bool> {
@@ -144,10 +195,11 @@ impl ObjectStore for LocalStore {
         tenant: &TenantId,
         id: &UploadId,
         digest: &Digest,
+        now: Time,
     ) -> Result<(), UploadError> {
         let target = self.path(tenant, &Key::blob(digest));
         self.uploads
-            .finish(self.upload(tenant, id), digest.clone(), target)
+            .finish(self.upload(tenant, id), digest.clone(), target, now)
             .await
     }
 

@@ -16,6 +16,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
+use crate::api::time::Time;
 use crate::server::registry::digest::{Algorithm, Digest, Hasher};
 use crate::server::registry::error::is_full;
 use crate::server::registry::local::files::{absent_is_none, blocking, make_folder};
@@ -86,10 +87,14 @@ impl LocalUploads {
         path: PathBuf,
         digest: Digest,
         target: PathBuf,
+        now: Time,
     ) -> Result<(), UploadError> {
         let guard = self.lock(&path).await?;
         let file = path.clone();
-        let result = hand_over(spawn_blocking(move || finish(&file, guard, &digest, &target))).await;
+        let result = hand_over(spawn_blocking(move || {
+            finish(&file, guard, (&digest, now), &target)
+        }))
+        .await;
         match result {
             Err(UploadError::Store(error)) if is_full(&error) => {
                 self.cancel(path).await?;

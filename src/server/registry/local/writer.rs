@@ -7,8 +7,9 @@ use std::path::Path;
 use bytes::Bytes;
 use tokio::sync::OwnedMutexGuard;
 
+use crate::api::time::Time;
 use crate::server::registry::digest::{Algorithm, Digest, Hasher};
-use crate::server::registry::local::files::{absent_is_none, settle};
+use crate::server::registry::local::files::{absent_is_none, moment, settle};
 use crate::server::registry::local::uploads::PIECE;
 use crate::server::registry::store::UploadError;
 
@@ -88,7 +89,7 @@ impl Writer {
 pub(super) fn finish(
     path: &Path,
     mut running: OwnedMutexGuard<Running>,
-    digest: &Digest,
+    (digest, now): (&Digest, Time),
     target: &Path,
 ) -> Result<(), UploadError> {
     let mut file = absent_is_none(File::open(path))?.ok_or(UploadError::Unknown)?;
@@ -103,6 +104,8 @@ pub(super) fn finish(
         fs::remove_file(path)?;
         return Err(UploadError::Digest);
     }
+    // It may have rested before its end; its content is needed from now on.
+    file.set_modified(moment(now))?;
     file.sync_all()?;
     absent_is_none(settle(path, target))?.ok_or(UploadError::Unknown)
 }
