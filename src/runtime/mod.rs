@@ -11,6 +11,7 @@ pub mod database;
 pub mod files;
 pub mod health;
 pub mod migrate;
+mod migration_files;
 pub mod page;
 pub mod routes;
 pub mod serve;

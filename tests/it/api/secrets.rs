@@ -106,11 +106,16 @@ async fn a_staged_change_waits_for_the_next_deploy() {
     assert_eq!(api.owner.read(&path).await["staged"], false);
     let removed = api.owner.delete(&format!("{path}?stage=true")).await;
     assert_eq!(removed.status, 200, "{}", removed.text());
-    let again = api
-        .owner
-        .post(&format!("{tenant}/deploy"), &json!({"image": "current"}))
-        .await;
-    api.owner.succeeded(&again).await;
+    let again = format!("{tenant}/deploy");
+    let refused = api.owner.post(&again, &json!({"image": "current"})).await;
+    assert_eq!(
+        refused.status,
+        409,
+        "the running release has the key: {}",
+        refused.text()
+    );
+    let agreed = json!({"image": "current", "allow_missing": ["OPENAI_API_KEY"]});
+    api.owner.succeeded(&api.owner.post(&again, &agreed).await).await;
     let release = api.owner.read(&format!("{tenant}/releases/3")).await;
     assert_eq!(release["secret_versions"], json!({}));
 }
