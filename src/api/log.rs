@@ -13,12 +13,12 @@ pub const CONTENT_TYPE: &str = "application/x-ndjson";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogSource {
-    /// The release that serves.
+    /// Its releases.
     #[default]
     App,
-    /// The command that ran once before the release served.
+    /// The commands that ran once before a release served.
     Release,
-    /// The proxy in front of the tenant.
+    /// The proxy in front of the tenant: a line for every request.
     Edge,
 }
 
@@ -33,7 +33,10 @@ pub struct LogQuery {
     /// Only lines after this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
-    /// Only the last so many lines; 100 unless told.
+    /// Only lines after this number of the source; wins over `since` and `tail`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+    /// Only the last so many lines; 100 unless this or `since` is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tail: Option<u32>,
     /// Where from; `app` unless told.
@@ -44,10 +47,14 @@ pub struct LogQuery {
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogLine {
+    /// Its number among the tenant's lines of this source, without gaps; the SSE `id`.
+    pub seq: u64,
     /// When it was printed.
     pub at: Time,
     /// Where it comes from.
     pub source: LogSource,
+    /// The release that printed it, if one did.
+    pub release: Option<u32>,
     /// `stdout` or `stderr`.
     pub stream: String,
     /// The line without its end.

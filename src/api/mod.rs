@@ -7,6 +7,7 @@ pub mod event;
 pub mod health;
 pub mod id;
 pub mod log;
+pub mod metrics;
 pub mod name;
 pub mod oauth;
 pub mod operation;

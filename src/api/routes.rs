@@ -75,6 +75,12 @@ pub const ALL: &[Route] = &[
     route("GET", "/api/v1/tenants/{tenant_id}/environment", Tenant("read")),
     route("GET", "/api/v1/tenants/{tenant_id}/events", Tenant("read")),
     route("GET", "/api/v1/tenants/{tenant_id}/logs", Tenant("read")),
+    route("GET", "/api/v1/tenants/{tenant_id}/metrics", Tenant("read")),
+    route(
+        "GET",
+        "/api/v1/tenants/{tenant_id}/metrics/history",
+        Tenant("read"),
+    ),
     route("GET", "/api/v1/tenants/{tenant_id}/resources", Tenant("read")),
     route("GET", "/api/v1/tenants/{tenant_id}/operations", Tenant("read")),
     route("GET", "/api/v1/tenants/{tenant_id}/receipt", Tenant("read")),

@@ -23,19 +23,12 @@ impl Client {
         take: &mut (dyn FnMut(LogLine) -> ControlFlow<()> + Send),
     ) -> Result<(), ClientError> {
         let mut query = query.clone();
-        let mut last: Vec<LogLine> = Vec::new();
+        let mut last: Option<u64> = None;
         let mut was_connected = false;
         loop {
             let ended = self
                 .read_logs_once(tenant, &query, &mut was_connected, &mut |line| {
-                    // A new connection begins at the last time that was seen: lines of that moment come again.
-                    if last.contains(&line) {
-                        return ControlFlow::Continue(());
-                    }
-                    if last.first().is_none_or(|seen| seen.at < line.at) {
-                        last.clear();
-                    }
-                    last.push(line.clone());
+                    last = Some(line.seq);
                     take(line)
                 })
                 .await;
@@ -49,10 +42,8 @@ impl Client {
                 }
                 Err(error) => return Err(error),
             }
-            if let Some(line) = last.first() {
-                query.since = Some(line.at.plus_seconds(-1));
-                query.tail = None;
-            }
+            // Lines are numbered: a new connection goes on after the last one.
+            query.after = last;
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }

@@ -12,6 +12,7 @@ mod checkout;
 mod deploy;
 mod events;
 mod logs;
+mod metrics;
 mod oauth;
 mod operations;
 mod secrets;

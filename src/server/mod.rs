@@ -147,6 +147,7 @@ impl Server {
             tasks: TaskTracker::new(),
         });
         provision.start().await?;
+        provision.observe();
         app.tasks.spawn(sweep(app.clone()));
         let router = http::router(&app).merge(web::router(&app)).merge(gate.router());
         let router = http::observed(router, &app);

@@ -9,6 +9,7 @@
 mod api;
 mod cli;
 mod gate;
+mod observe;
 mod replicas;
 mod sagas;
 mod store;

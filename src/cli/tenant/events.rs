@@ -15,7 +15,12 @@ pub(super) struct Args {
     #[command(flatten)]
     tenant: TenantArg,
     /// Only events after this number
-    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
     since: u64,
     /// Stay, and show what happens
     #[arg(long, short)]

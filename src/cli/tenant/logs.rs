@@ -2,7 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use crate::api::log::{LogQuery, LogSource};
+use console::{AnsiCodeIterator, style};
+
+use crate::api::log::{LogLine, LogQuery, LogSource};
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::follow::point_in_time;
@@ -17,8 +19,8 @@ pub(super) struct Args {
     /// Stay, and show new lines
     #[arg(long, short)]
     follow: bool,
-    /// Only the last so many lines
-    #[arg(long, value_name = "LINES")]
+    /// Only the last so many lines [default: 100, or all with `--since`]
+    #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u32).range(..=10_000))]
     tail: Option<u32>,
     /// Only lines after this time: `2026-01-31T12:00:00Z`, or `15m` for the last 15 minutes
     #[arg(long, value_name = "TIME")]
@@ -31,11 +33,11 @@ pub(super) struct Args {
 /// Whose lines.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Source {
-    /// The release that serves
+    /// The releases
     App,
-    /// The command that ran once before the release served
+    /// The commands that ran once before a release served
     Release,
-    /// The proxy in front of the tenant
+    /// The proxy in front of the tenant: a line for every request
     Edge,
 }
 
@@ -60,6 +62,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     let query = LogQuery {
         follow: args.follow,
         since,
+        after: None,
         tail: args.tail,
         source: args.source.map(|source| match source {
             Source::App => LogSource::App,
@@ -67,11 +70,10 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
             Source::Edge => LogSource::Edge,
         }),
     };
-    let mut outcome = Ok(());
-    let mut take = |line: crate::api::log::LogLine| {
-        outcome = context
-            .ui()
-            .entry(&line, || format!("{}  {}", line.at, line.line));
+    let (mut outcome, mut count) = (Ok(()), 0_u64);
+    let mut take = |line: LogLine| {
+        count += 1;
+        outcome = context.ui().entry(&line, || text(&line));
         if outcome.is_ok() {
             ControlFlow::Continue(())
         } else {
@@ -79,5 +81,67 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         }
     };
     context.client()?.read_logs(&id, &query, &mut take).await?;
+    if count == 0 && !context.ui().json() {
+        context
+            .ui()
+            .status("there are no such lines; they are kept for 7 days");
+    }
     outcome
+}
+
+/// A line as people read it: when, which release, what.
+fn text(line: &LogLine) -> String {
+    let release = line
+        .release
+        .map(|number| format!("v{number}"))
+        .unwrap_or_default();
+    let release = match (release.is_empty(), line.stream == "stderr") {
+        (true, _) => String::new(),
+        (false, true) => format!("  {}", style(format!("{release:<3}")).red()),
+        (false, false) => format!("  {}", style(format!("{release:<3}")).green()),
+    };
+    format!("{}{release}  {}", style(line.at).dim(), harmless(&line.line))
+        .trim_end()
+        .to_owned()
+}
+
+/// What a tenant prints must not move the cursor of whoever reads it: colours stay where there are colours,
+/// everything else that a terminal would obey is taken out.
+fn harmless(line: &str) -> String {
+    let has_colors = console::colors_enabled();
+    let mut text = String::with_capacity(line.len());
+    let mut is_colored = false;
+    for (part, is_code) in AnsiCodeIterator::new(line) {
+        if !is_code {
+            let visible = |c: char| {
+                if c.is_control() && c != '\t' {
+                    '\u{fffd}'
+                } else {
+                    c
+                }
+            };
+            text.extend(part.chars().map(visible));
+        } else if has_colors && part.ends_with('m') {
+            text.push_str(part);
+            is_colored = true;
+        }
+    }
+    if is_colored {
+        text.push_str("\u{1b}[0m");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::harmless;
+
+    #[test]
+    fn a_line_cannot_move_the_cursor() {
+        console::set_colors_enabled(false);
+        assert_eq!(harmless("\u{1b}[31mred\u{1b}[0m\tand"), "red\tand");
+        assert_eq!(harmless("50 %\r100 %\u{7}\u{1b}[2J"), "50 %\u{fffd}100 %\u{fffd}");
+        console::set_colors_enabled(true);
+        assert_eq!(harmless("\u{1b}[31mred\u{1b}[2K"), "\u{1b}[31mred\u{1b}[0m");
+    }
 }

@@ -5,11 +5,11 @@ use crate::cli::error::CliError;
 use crate::cli::releases::{self, Act};
 use crate::cli::rollback;
 use crate::cli::tenant::pick::{Picked, pick};
-use crate::cli::tenant::restart;
 use crate::cli::tenant::{create, delete, edit, events, list, logs, select, show, status};
+use crate::cli::tenant::{environment, metrics, resources, restart, scale};
 use crate::cli::ui::Prompt;
 
-const ITEMS: [&str; 17] = [
+const ITEMS: [&str; 21] = [
     "Create",
     "List",
     "Show",
@@ -24,7 +24,11 @@ const ITEMS: [&str; 17] = [
     "Status",
     "Events",
     "Logs",
+    "Metrics",
     "Restart",
+    "Scale",
+    "Environment",
+    "Resources",
     "Select",
     "Delete",
 ];
@@ -63,6 +67,10 @@ async fn with_tenant(context: &Context, verb: &str) -> Result<(), CliError> {
         "Status" => status::run(context, status::Args::of(text)).await,
         "Events" => events::run(context, events::Args::of(text)).await,
         "Logs" => logs::run(context, logs::Args::of(text)).await,
+        "Metrics" => metrics::run(context, metrics::Args::of(text)).await,
+        "Scale" => scale::run(context, scale::Args::of(text)).await,
+        "Environment" => environment::run(context, environment::Args::of(text)).await,
+        "Resources" => resources::run(context, resources::Args::of(text)).await,
         "Restart" => restart::run(context, restart::Args::of(text)).await,
         _ => delete::run(context, delete::Args::of(text)).await,
     }

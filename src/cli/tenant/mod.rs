@@ -8,13 +8,17 @@ mod cloud;
 mod credentials;
 mod delete;
 mod edit;
+mod environment;
 mod events;
 mod list;
 mod local;
 mod logs;
 mod menu;
+mod metrics;
+mod resources;
 mod restart;
 mod retry;
+mod scale;
 mod select;
 mod status;
 
@@ -51,8 +55,16 @@ enum Verb {
     Events(events::Args),
     /// Show what a tenant prints
     Logs(logs::Args),
+    /// Show what a tenant uses and how it answers
+    Metrics(metrics::Args),
     /// Replace what runs by the same release
     Restart(restart::Args),
+    /// Give a tenant another size of memory
+    Scale(scale::Args),
+    /// Show the names of what a release sees, and where each comes from
+    Environment(environment::Args),
+    /// Show everything that a tenant has, by the names that its provider knows
+    Resources(resources::Args),
     /// Take up a creation that failed
     Retry(retry::Args),
 }
@@ -98,6 +110,10 @@ pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         Some(Verb::Status(args)) => status::run(context, args).await,
         Some(Verb::Events(args)) => events::run(context, args).await,
         Some(Verb::Logs(args)) => logs::run(context, args).await,
+        Some(Verb::Metrics(args)) => metrics::run(context, args).await,
+        Some(Verb::Scale(args)) => scale::run(context, args).await,
+        Some(Verb::Environment(args)) => environment::run(context, args).await,
+        Some(Verb::Resources(args)) => resources::run(context, args).await,
         Some(Verb::Restart(args)) => restart::run(context, args).await,
         Some(Verb::Retry(args)) => retry::run(context, args).await,
     }

@@ -2,6 +2,7 @@
 
 pub mod progress;
 mod prompt;
+mod spark;
 mod table;
 
 use std::io::{self, IsTerminal as _, Write as _};
@@ -15,6 +16,7 @@ use crate::cli::error::{CliError, Kind};
 use crate::cli::ui::progress::Reporter;
 
 pub use crate::cli::ui::prompt::Prompt;
+pub use crate::cli::ui::spark::sparkline;
 pub use crate::cli::ui::table::Table;
 
 /// What decides how things are written.

@@ -154,6 +154,20 @@ impl Engine {
             .map_err(|source| EngineError::engine("list containers", source))
     }
 
+    /// The container does not run afterwards: TERM, `grace`, KILL. One that is not there does not run either.
+    ///
+    /// # Errors
+    /// The engine refuses.
+    pub async fn stop_container(&self, name: &str, grace: Duration) -> Result<(), EngineError> {
+        let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
+        let options = StopContainerOptionsBuilder::new().t(seconds).build();
+        let stopped = self.docker().await?.stop_container(name, Some(options)).await;
+        match stopped.map_err(|source| EngineError::engine(format!("stop the container `{name}`"), source)) {
+            Err(error) if error.fault == EngineFault::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
     /// The container is gone afterwards: TERM, `grace`, KILL, removed with its unnamed volumes.
     ///
     /// # Errors

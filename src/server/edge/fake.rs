@@ -1,5 +1,7 @@
 //! An edge that is only written down, with faults on request.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream;
@@ -9,6 +11,9 @@ use crate::server::edge::{
     Access, AccessQuery, AccessStream, Edge, EdgeError, EdgeSettings, Traffic, Waited,
 };
 use crate::server::world::{Broken, State, World};
+
+/// How often the world is looked at for new requests.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Keeps the routes of all tenants in a fake world.
 #[derive(Clone, Debug)]
@@ -119,15 +124,24 @@ impl Edge for FakeEdge {
     async fn access(&self, query: AccessQuery) -> Result<AccessStream, EdgeError> {
         let act = |state: &mut State| Ok::<_, EdgeError>(state.access.clone());
         let all = self.world.call("edge.access", act).await?;
-        let wanted = all
-            .into_iter()
-            .filter_map(|access| serde_json::from_value::<Access>(access).ok())
-            .filter(move |access| query.since.is_none_or(|since| access.at > since));
-        let told = stream::iter(wanted.map(Ok));
+        let seen = (self.world.clone(), all.len());
+        let new = stream::unfold(seen, |(world, seen)| async move {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let new = world.peek(|state| state.access.get(seen..).map(<[_]>::to_vec));
+            let new = new.ok()?.unwrap_or_default();
+            let seen = seen + new.len();
+            Some((stream::iter(new), (world, seen)))
+        });
+        let wanted = move |document: serde_json::Value| {
+            let access = serde_json::from_value::<Access>(document).ok();
+            let wanted = access.filter(|access| query.since.is_none_or(|since| access.at > since));
+            std::future::ready(wanted.map(Ok))
+        };
+        let told = stream::iter(all);
         Ok(if query.follow {
-            told.chain(stream::pending()).boxed()
+            told.chain(new.flatten()).filter_map(wanted).boxed()
         } else {
-            told.boxed()
+            told.filter_map(wanted).boxed()
         })
     }
 

@@ -264,9 +264,9 @@ impl From<LogError> for ApiError {
         // The message carries its hint in a second line.
         let (what, hint) = text.split_once("\nhint: ").unwrap_or((&text, ""));
         match error {
-            LogError::NothingRuns => Self::new(&problem::TENANT_STATE, what).hint(hint),
-            LogError::NoSuchSource(_) => Self::new(&problem::INVALID_REQUEST, what).field("/source", what),
-            LogError::Provider(error) => Self::unavailable("the provider", &error),
+            LogError::NothingRan => Self::new(&problem::TENANT_STATE, what).hint(hint),
+            LogError::Deleted => Self::new(&problem::NOT_FOUND, what),
+            LogError::FromTheFuture { .. } => Self::invalid("after", what),
             LogError::Store(error) => error.into(),
         }
     }

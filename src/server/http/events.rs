@@ -56,7 +56,15 @@ async fn list_events(
         Some(seen) => seen,
         None => query.since.unwrap_or(0),
     };
-    let (mut tx, _) = app.read_tenant(&caller, &id, Scope::Read).await?;
+    let (mut tx, tenant) = app.read_tenant(&caller, &id, Scope::Read).await?;
+    let last = tenant.last_event_seq;
+    if since > last {
+        // Waiting for it would be waiting for ever, or skipping what happens until then.
+        return Err(ApiError::invalid(
+            "since",
+            format!("is later than the last event, which is {last}"),
+        ));
+    }
     if wants_stream(&headers) {
         drop(tx);
         return Ok(stream_events(app, id, since, caller.expires_at));
@@ -95,7 +103,11 @@ pub fn wants_stream(headers: &HeaderMap) -> bool {
         .any(|accepted| accepted.contains("text/event-stream"))
 }
 
-fn last_event_id(headers: &HeaderMap) -> Answer<Option<u64>> {
+/// The number that the reader of a stream has seen last.
+///
+/// # Errors
+/// It is no number.
+pub fn last_event_id(headers: &HeaderMap) -> Answer<Option<u64>> {
     let Some(value) = headers.get(LAST_EVENT_ID) else {
         return Ok(None);
     };

@@ -17,7 +17,7 @@ use crate::api::log::{CONTENT_TYPE, LogLine, LogQuery};
 use crate::api::oauth::Scope;
 use crate::server::http::App;
 use crate::server::http::error::{Answer, ApiError, chain};
-use crate::server::http::events::wants_stream;
+use crate::server::http::events::{last_event_id, wants_stream};
 use crate::server::http::extract::{Caller, Ids, Params};
 use crate::server::provision::LogLines;
 
@@ -29,9 +29,10 @@ pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(list_logs))
 }
 
-/// What the release that serves prints: `application/x-ndjson` unless `text/plain` or `text/event-stream` is asked for.
+/// What the tenant prints, of the last 7 days and at most 50 MB: `application/x-ndjson` unless `text/plain` or `text/event-stream` is asked for.
 #[utoipa::path(
-    get, path = "/api/v1/tenants/{tenant_id}/logs", tag = "Tenants", params(LogQuery),
+    get, path = "/api/v1/tenants/{tenant_id}/logs", tag = "Tenants",
+    params(LogQuery, ("Last-Event-ID" = Option<u64>, Header, description = "Only lines after this number")),
     responses((status = 200, content(
         (LogLine = "application/x-ndjson"), (String = "text/plain"), (String = "text/event-stream")
     )))
@@ -40,11 +41,12 @@ async fn list_logs(
     State(app): State<App>,
     Caller(caller): Caller,
     Ids(id): Ids<TenantId>,
-    Params(query): Params<LogQuery>,
+    Params(mut query): Params<LogQuery>,
     headers: HeaderMap,
 ) -> Answer<Response> {
+    query.after = last_event_id(&headers)?.or(query.after);
     if query.tail.is_some_and(|tail| tail > MAX_TAIL) {
-        return Err(ApiError::invalid("tail", format!("is at most {MAX_TAIL}")));
+        return Err(ApiError::invalid("tail", format!("must be 0 to {MAX_TAIL}")));
     }
     let (tx, tenant) = app.read_tenant(&caller, &id, Scope::Read).await?;
     drop(tx);
@@ -95,7 +97,12 @@ fn good_lines(lines: LogLines) -> impl Stream<Item = LogLine> + Send {
 fn stream_lines(lines: impl Stream<Item = LogLine> + Send + 'static) -> Response {
     let events = lines.map(|line| {
         let data = serde_json::to_string(&line).unwrap_or_default();
-        Ok::<_, Infallible>(SseEvent::default().event("log").data(data))
+        Ok::<_, Infallible>(
+            SseEvent::default()
+                .id(line.seq.to_string())
+                .event("log")
+                .data(data),
+        )
     });
     Sse::new(events)
         .keep_alive(KeepAlive::new().interval(HEARTBEAT))

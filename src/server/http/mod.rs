@@ -14,6 +14,7 @@ pub mod idempotency;
 pub mod layers;
 pub mod limits;
 pub mod logs;
+pub mod metrics;
 pub mod oauth;
 pub mod openapi;
 pub mod operations;
@@ -141,6 +142,7 @@ fn guarded_routes() -> OpenApiRouter<App> {
         .merge(tenant_views::routes())
         .merge(events::routes())
         .merge(logs::routes())
+        .merge(metrics::routes())
         .merge(deploys::routes())
         .merge(releases::routes())
         .merge(secrets::routes())

@@ -104,6 +104,8 @@ pub struct PullCredential {
 /// How a command that ran once ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandOutcome {
+    /// The machine that it ran in; it stays, ended, until the release starts or goes.
+    pub machine_id: String,
     /// Its exit code.
     pub exit_code: i64,
     /// Its last lines, both streams, at most 100.
@@ -126,6 +128,32 @@ pub enum MachineState {
     },
 }
 
+/// Something that prints: a machine of a release, or a command that runs once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Printer {
+    /// Its id.
+    pub machine_id: String,
+    /// Whose.
+    pub tenant_id: TenantId,
+    /// The release that it runs.
+    pub release: u32,
+    /// Whether it is a release command.
+    pub is_command: bool,
+    /// Whether its process runs.
+    pub is_running: bool,
+}
+
+/// What a machine uses now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time since it was started, in microseconds.
+    pub cpu_micros: u64,
+    /// Memory in use, without what the kernel would give back at once.
+    pub memory_bytes: u64,
+    /// The most that it may use.
+    pub memory_limit_bytes: u64,
+}
+
 /// Which lines of a machine's output are wanted.
 #[derive(Clone, Debug, Default)]
 pub struct LogQuery {
@@ -144,8 +172,10 @@ pub struct LogLine {
     pub at: String,
     /// `stdout` or `stderr`.
     pub stream: &'static str,
-    /// The line without its end.
+    /// The line without its end, or a piece of it.
     pub line: String,
+    /// Whether the line ends here; if not, the next one of its stream goes on with it.
+    pub is_whole: bool,
 }
 
 /// A place that runs tenants.
@@ -203,6 +233,8 @@ pub trait Provider: Send + Sync {
     /// Ends a machine: TERM, `grace` to finish what it serves, KILL, and removes it. Its last lines are lost.
     /// What a release command left (`command` of [`Provider::list_resources`]) is removed in the same way.
     async fn stop_machine(&self, machine_id: &str, grace: Duration) -> Result<(), ProviderError>;
+    /// Ends a machine as [`Provider::stop_machine`] does, but leaves it there, so that its last lines can be read.
+    async fn end_machine(&self, machine_id: &str, grace: Duration) -> Result<(), ProviderError>;
     /// Stops the machine and starts it again in place (only for `restart` of a tenant whose release has no successor).
     async fn restart_machine(&self, machine_id: &str, grace: Duration) -> Result<(), ProviderError>;
 
@@ -212,6 +244,11 @@ pub trait Provider: Send + Sync {
         machine_id: &str,
         query: &LogQuery,
     ) -> Result<BoxStream<'static, Result<LogLine, ProviderError>>, ProviderError>;
+
+    /// Everything of this installation that prints or has printed, in one look.
+    async fn list_printers(&self) -> Result<Vec<Printer>, ProviderError>;
+    /// What a machine uses; `None` when it does not run.
+    async fn usage(&self, machine_id: &str) -> Result<Option<Usage>, ProviderError>;
 
     /// Everything that this provider has for the tenant, for receipts and the reconciler.
     async fn list_resources(&self, spec: &TenantSpec) -> Result<Vec<Made>, ProviderError>;

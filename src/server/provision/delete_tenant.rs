@@ -84,6 +84,8 @@ impl Saga for DeleteTenant {
     fn conclude(&self, ending: Ending, _parts: &Parts, case: &Case) -> Effects {
         match ending {
             Ending::Succeeded => Effects::none()
+                // Once more: a line that was on its way may have come since.
+                .change(Change::ForgetObserved)
                 .change(Change::GiveBackNames)
                 .status(TenantStatus::Deleted)
                 .event(NewEvent::new(
@@ -110,7 +112,8 @@ async fn destroy_secrets(cx: &StepContext<'_>) -> Result<Effects, StepError> {
     }
     Ok(Effects::none()
         .output(serde_json::json!({ "secrets": names }))
-        .change(Change::ForgetSecrets))
+        .change(Change::ForgetSecrets)
+        .change(Change::ForgetObserved))
 }
 
 /// Looks for everything that the ledger ever knew, and writes the receipt only when nothing is left.
@@ -178,6 +181,8 @@ async fn lines(cx: &StepContext<'_>) -> Result<Vec<ReceiptLine>, StepError> {
         lines.push(receipt_line(("secret", name), "absent", "store"));
     }
     lines.push(receipt_line(("data-key", tenant.as_str()), "absent", "store"));
+    lines.push(receipt_line(("logs", tenant.as_str()), "absent", "store"));
+    lines.push(receipt_line(("metrics", tenant.as_str()), "absent", "store"));
     Ok(lines)
 }
 

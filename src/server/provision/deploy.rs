@@ -213,6 +213,7 @@ async fn release_command(cx: &StepContext<'_>, release: &Release) -> Result<Effe
     spec.command = Some(release.release_command.clone());
     let within = cx.parts.settings.release_command_within;
     let outcome = cx.parts.provider.run_command(&spec, within).await?;
+    rollout::keep_output(cx, &outcome.machine_id, number).await;
     if outcome.exit_code == 0 {
         let mark = mark_of(&outcome.log_tail);
         let told = match mark.applied.as_slice() {

@@ -64,6 +64,8 @@ pub(super) enum Change {
     Receipt(Json),
     /// Secrets, grants and the data key are destroyed.
     ForgetSecrets,
+    /// What it printed and used is forgotten.
+    ForgetObserved,
     /// The name, the label and the network slot are free again.
     GiveBackNames,
 }

@@ -18,6 +18,7 @@ mod environment;
 mod kept_secrets;
 mod logs;
 mod migrations;
+mod observe;
 mod record;
 mod report;
 mod restart;
@@ -46,6 +47,7 @@ pub use crate::server::provision::drive::Checkpoint;
 use crate::server::provision::drive::Signals;
 pub use crate::server::provision::kept_secrets::{LostSecret, losses_hint, losses_told};
 pub use crate::server::provision::logs::{LogError, LogLines};
+pub use crate::server::provision::observe::Sampler;
 pub use crate::server::provision::report::{TenantParts, WorldHealth};
 pub use crate::server::provision::rollback_plan::RollbackError;
 pub use crate::server::provision::secrets::SecretError;
@@ -63,6 +65,10 @@ struct Inner {
     parts: Parts,
     bell: Bell,
     wake: Notify,
+    /// A machine has come or gone: look who prints.
+    observe: Notify,
+    /// Changes when lines were kept. It carries no data: read the table.
+    lines: watch::Sender<()>,
     watchers: Mutex<HashMap<TenantId, watch::Sender<u64>>>,
     tracker: TaskTracker,
     signals: Signals,
@@ -126,6 +132,8 @@ impl Provision {
             bell: Bell::new(&parts.store, parts.clock.uuid().to_string()),
             parts,
             wake: Notify::new(),
+            observe: Notify::new(),
+            lines: watch::Sender::new(()),
             watchers: Mutex::default(),
             tracker: TaskTracker::new(),
             signals: Signals::default(),

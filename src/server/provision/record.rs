@@ -14,8 +14,9 @@ use crate::server::store::operations::Transition;
 use crate::server::store::resources::MadeBy;
 use crate::server::store::tenant_keys::TenantKeyRow;
 use crate::server::store::{
-    Store, StoreError, Tx, credential_grants, events, operation_leases, operation_steps, operations,
-    receipts, releases, resources, secret_versions, tenant_keys, tenants,
+    Store, StoreError, Tx, credential_grants, events, log_chunks, log_positions, metric_blocks,
+    operation_leases, operation_steps, operations, receipts, releases, resources, secret_versions,
+    tenant_keys, tenants,
 };
 
 /// Reads an operation as it stands.
@@ -285,6 +286,11 @@ async fn apply_change(tx: &mut Tx, case: &Case, change: &Change, now: Time) -> R
             credential_grants::remove_all(tx, tenant).await?;
             secret_versions::remove_all(tx, tenant).await?;
             tenant_keys::remove(tx, tenant).await
+        }
+        Change::ForgetObserved => {
+            log_positions::remove_all(tx, tenant).await?;
+            log_chunks::remove_all(tx, tenant).await?;
+            metric_blocks::remove_all(tx, tenant).await
         }
         Change::GiveBackNames => tenants::give_back_names(tx, tenant, now).await,
     }

@@ -4,7 +4,7 @@
 
 use async_trait::async_trait;
 
-use crate::server::provision::context::{Case, Parts, StepContext, StepError};
+use crate::server::provision::context::{Case, Failure, Parts, StepContext, StepError};
 use crate::server::provision::deploy;
 use crate::server::provision::effects::{Change, Effects};
 use crate::server::provision::environment::latest_versions;
@@ -69,7 +69,31 @@ impl Saga for Restart {
 
 async fn create_release(cx: &StepContext<'_>) -> Result<Effects, StepError> {
     let new = same_image(cx, &message(cx.case)).await?;
+    if cx.case.operation.kind == "change-memory" {
+        require_room(cx, new.memory_mb).await?;
+    }
     rollout::create_release(cx, new).await
+}
+
+/// A release that uses more than it shall have would be ready at first and be killed for its memory later.
+async fn require_room(cx: &StepContext<'_>, memory_mb: u32) -> Result<(), StepError> {
+    let Some(machine) = rollout::current_release(cx).await?.and_then(|row| row.machine_id) else {
+        return Ok(());
+    };
+    // A provider that does not tell is no reason to refuse: readiness is asked for in any case.
+    let Ok(Some(usage)) = cx.parts.provider.usage(&machine).await else {
+        return Ok(());
+    };
+    let used_mb = usage.memory_bytes.div_ceil(1024 * 1024);
+    if used_mb < u64::from(memory_mb) {
+        return Ok(());
+    }
+    Err(StepError::Fatal(Box::new(Failure {
+        code: "memory-in-use".to_owned(),
+        message: format!("the tenant uses {used_mb} MB now, which does not fit into {memory_mb} MB"),
+        hint: Some("choose a larger size; `systemprompt tenant metrics` shows what it uses".to_owned()),
+        ..Failure::default()
+    })))
 }
 
 /// A release like the one that serves, with the memory of now; `apply-secrets` alone takes new values of secrets.

@@ -7,12 +7,14 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use tokio::time::Instant;
 
+use crate::api::log::LogSource;
 use crate::api::release::{ImageConfig, Release, ReleaseStatus};
 use crate::server::edge::Traffic;
 use crate::server::providers::{LogQuery, MachineSpec, MachineState, ProviderError};
 use crate::server::provision::context::{Case, Failure, StepContext, StepError};
 use crate::server::provision::effects::{Change, Effects};
 use crate::server::provision::environment::{PORT, Pinned, plain_of, read_environment};
+use crate::server::provision::observe::{self, Origin};
 use crate::server::store::events::NewEvent;
 use crate::server::store::releases::{self, ReleaseRow};
 use crate::server::store::tenants::LoginSlot;
@@ -319,7 +321,7 @@ pub(super) async fn stop_all_but(
     let mut effects = Effects::none();
     let running = parts.provider.list_machines(&cx.case.spec()?).await?;
     for machine in running.iter().filter(|id| Some(id.as_str()) != keep) {
-        parts.provider.stop_machine(machine, grace).await?;
+        end_and_remove(cx, machine, grace).await?;
         effects = effects.gone("machine", machine);
     }
     let mut tx = parts.store.begin_read().await?;
@@ -331,6 +333,38 @@ pub(super) async fn stop_all_but(
         }
     }
     Ok(effects)
+}
+
+/// Ends a machine, keeps the last lines that it printed, and removes it.
+async fn end_and_remove(cx: &StepContext<'_>, machine: &str, grace: Duration) -> Result<(), StepError> {
+    let (parts, tenant) = (cx.parts, &cx.case.tenant.id);
+    parts.provider.end_machine(machine, grace).await?;
+    let mut tx = parts.store.begin_read().await?;
+    let release = releases::list_with_machine(&mut tx, tenant)
+        .await?
+        .into_iter()
+        .find(|row| row.machine_id.as_deref() == Some(machine))
+        .map_or(0, |row| row.release.number);
+    drop(tx);
+    let origin = Origin {
+        machine_id: machine.to_owned(),
+        tenant: tenant.clone(),
+        release,
+        source: LogSource::App,
+    };
+    observe::drain(parts, &origin).await;
+    Ok(parts.provider.stop_machine(machine, grace).await?)
+}
+
+/// Keeps what a release command printed: its machine goes when the release starts.
+pub(super) async fn keep_output(cx: &StepContext<'_>, machine: &str, release: u32) {
+    let origin = Origin {
+        machine_id: machine.to_owned(),
+        tenant: cx.case.tenant.id.clone(),
+        release,
+        source: LogSource::Release,
+    };
+    observe::drain(cx.parts, &origin).await;
 }
 
 /// Whether this operation has got so far that a release of its own exists.

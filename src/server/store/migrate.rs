@@ -13,6 +13,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "initial", include_str!("migrations/0001_initial.sql")),
     (2, "releases", include_str!("migrations/0002_releases.sql")),
     (3, "audit", include_str!("migrations/0003_audit.sql")),
+    (4, "observe", include_str!("migrations/0004_observe.sql")),
 ];
 
 /// The last migration that this program knows.

@@ -200,6 +200,17 @@ pub async fn find_by_live_name(tx: &mut Tx, name: &TenantName) -> Result<Option<
     .transpose()
 }
 
+/// The living tenant of that label.
+///
+/// # Errors
+/// The database fails or the row is bad.
+pub async fn find_by_live_label(tx: &mut Tx, label: &str) -> Result<Option<TenantId>, StoreError> {
+    tx.fetch_optional("SELECT id FROM tenants WHERE live_label = $1", vec![label.into()])
+        .await?
+        .map(|row| row.parse("id"))
+        .transpose()
+}
+
 /// The owner's living tenants after `after`, oldest first.
 ///
 /// # Errors

@@ -8,11 +8,13 @@ mod state;
 
 use std::fs::File;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 pub use crate::server::world::fault::{Broken, Fault};
-pub use crate::server::world::state::{Command, Database, Machine, Network, State, Volume};
+pub use crate::server::world::state::{Command, Database, Machine, Network, Printed, State, Volume};
 
 /// Why the world's file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +47,12 @@ pub struct World(Arc<Inner>);
 struct Inner {
     state: Mutex<State>,
     file: Option<PathBuf>,
+    /// The version of the file that `state` was read from.
+    version: Mutex<Option<Version>>,
 }
+
+/// A file is replaced at every change, so that its inode tells one version from the next.
+type Version = (u64, SystemTime);
 
 impl World {
     /// An empty world that ends with the process.
@@ -54,6 +61,7 @@ impl World {
         Self(Arc::new(Inner {
             state: Mutex::new(State::default()),
             file: None,
+            version: Mutex::default(),
         }))
     }
 
@@ -65,6 +73,7 @@ impl World {
         let world = Self(Arc::new(Inner {
             state: Mutex::new(State::default()),
             file: Some(file.to_owned()),
+            version: Mutex::default(),
         }));
         world.change(|_| ())?;
         Ok(world)
@@ -86,6 +95,25 @@ impl World {
         let answer = act(&mut state);
         write(file, &state)?;
         Ok(answer)
+    }
+
+    /// Looks at the world often: its file is read only when somebody has changed it, and never written.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn peek<T>(&self, look: impl FnOnce(&State) -> T) -> Result<T, WorldError> {
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = &self.0.file {
+            let mut seen = self.0.version.lock().unwrap_or_else(PoisonError::into_inner);
+            let there = version(file);
+            if *seen != there || there.is_none() {
+                if let Some(stored) = read(file)? {
+                    *state = stored;
+                }
+                *seen = there;
+            }
+        }
+        Ok(look(&state))
     }
 
     /// One call of a fake: counts it, plays the fault that is planned for it, and acts.
@@ -156,6 +184,11 @@ fn lock(file: &Path) -> Result<File, WorldError> {
         .map_err(failed(&path))?;
     lock.lock().map_err(failed(&path))?;
     Ok(lock)
+}
+
+fn version(file: &Path) -> Option<Version> {
+    let metadata = std::fs::metadata(file).ok()?;
+    Some((metadata.ino(), metadata.modified().ok()?))
 }
 
 fn read(file: &Path) -> Result<Option<State>, WorldError> {

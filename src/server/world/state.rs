@@ -37,6 +37,17 @@ pub struct State {
     pub made: u64,
 }
 
+/// A line that somebody printed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Printed {
+    /// When, RFC 3339.
+    pub at: String,
+    /// Whether to `stderr`.
+    pub is_error: bool,
+    /// The line.
+    pub text: String,
+}
+
 /// A tenant's network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
@@ -78,6 +89,18 @@ pub struct Machine {
     pub restarts: u32,
     /// Its place in the order of what was made.
     pub made: u64,
+    /// What it has printed, besides what every machine prints.
+    #[serde(default)]
+    pub printed: Vec<Printed>,
+    /// Whether its process was ended.
+    #[serde(default)]
+    pub is_ended: bool,
+    /// Processor time that it has used, in microseconds.
+    #[serde(default)]
+    pub cpu_micros: u64,
+    /// Memory that it uses.
+    #[serde(default)]
+    pub memory_bytes: u64,
 }
 
 /// A command that ran once.

@@ -22,6 +22,9 @@ pub(crate) fn snapshot(name: &str, said: &Said) {
         (r"(failed to use the keyring): .*", "${1}: WHY"),
         (r#"("digest": ")[0-9a-f]{12}"#, "${1}DIGEST"),
         (r"(?m)  [0-9a-f]{12}  ", "  DIGEST        "),
+        (r"\bt_[0-9a-hjkmnp-tv-z]{26}", "t_ID"),
+        (r#""took_ms":\d+"#, "\"took_ms\":MS"),
+        (r"[▁▂▃▄▅▆▇█·]{60}", "BARS"),
     ] {
         settings.add_filter(pattern, name);
     }

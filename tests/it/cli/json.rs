@@ -30,6 +30,10 @@ const CASES: &[(&str, &str, Holds)] = &[
     // Nothing runs yet, so these two are refused; that is a document too.
     ("tenant logs", "nobody", Holds::Error),
     ("tenant restart", "", Holds::Error),
+    ("tenant metrics", "", Holds::One),
+    ("tenant scale", "--memory 256", Holds::One),
+    ("tenant environment", "", Holds::One),
+    ("tenant resources", "", Holds::One),
     ("tenant retry", "", Holds::Error),
     // Nothing was deployed yet.
     ("releases list", "", Holds::One),

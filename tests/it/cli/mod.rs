@@ -1,6 +1,6 @@
 //! The command line: the real program against the real server over a fake world.
 
-mod answers;
+pub(crate) mod answers;
 mod browser;
 mod faults;
 mod following;

@@ -212,9 +212,14 @@ impl Server {
     /// Starts a server; the house is signed in by an API token.
     pub(crate) fn start() -> Self {
         let mut server = Self::start_unsigned();
-        let token = server.token();
-        server.house.set("SYSTEMPROMPT_TOKEN", &token);
+        server.sign_in();
         server
+    }
+
+    /// From now on the house is signed in by an API token.
+    pub(crate) fn sign_in(&mut self) {
+        let token = self.token();
+        self.house.set("SYSTEMPROMPT_TOKEN", &token);
     }
 
     /// Starts a server; nobody is signed in. `TEST_DATABASE=postgres` makes it two over one PostgreSQL, behind a proxy

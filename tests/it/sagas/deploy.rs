@@ -100,6 +100,7 @@ fn one_beside_another_fails_cleanly_at_any_call_before_the_switch() {
     let after = [
         "provider.list_machines",
         "provider.list_resources",
+        "provider.end_machine",
         "provider.stop_machine",
         "images.describe",
     ];

@@ -60,6 +60,7 @@ fn a_rotation_fails_cleanly_at_any_call_before_the_switch() {
     let after = [
         "provider.list_machines",
         "provider.list_resources",
+        "provider.end_machine",
         "provider.stop_machine",
         "databases.lock_login",
         "databases.drop_login",

@@ -83,7 +83,8 @@ impl Proof {
     /// Every call into the world fails for good: the saga ends in `wanted`.
     pub(crate) fn fails_cleanly_at_every_call(&self, but: &[&str], wanted: OperationStatus) {
         for (method, count) in self.calls() {
-            if but.contains(&method.as_str()) {
+            // What a machine printed is kept where it can be: that it cannot be read holds up nothing.
+            if but.contains(&method.as_str()) || method == "provider.logs" {
                 continue;
             }
             for nth in 1..=count {

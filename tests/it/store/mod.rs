@@ -2,6 +2,7 @@
 
 mod audit;
 pub(crate) mod cases;
+mod logs;
 mod operations;
 pub(crate) mod postgres;
 mod signing_in;
@@ -15,6 +16,7 @@ type Case = (&'static str, fn(Store) -> futures::future::BoxFuture<'static, ()>)
 
 fn all() -> Vec<Case> {
     let mut all = cases::ALL.to_vec();
+    all.extend_from_slice(logs::ALL);
     all.extend_from_slice(operations::ALL);
     all.extend_from_slice(signing_in::ALL);
     all.extend_from_slice(audit::ALL);

@@ -4,6 +4,7 @@ mod failures;
 mod load;
 mod local;
 mod main_job;
+mod observed;
 mod place;
 mod project;
 mod under_load;

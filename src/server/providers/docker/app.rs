@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use bollard::models::ContainerSummary;
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum};
 
 use crate::server::containers::{Engine, EngineError, key};
 use crate::server::providers::docker::pool::AddressPool;
 use crate::server::providers::docker::render::{self, Names};
-use crate::server::providers::{Made, ProviderError, TenantSpec};
+use crate::server::providers::{Made, Printer, ProviderError, TenantSpec};
 
 /// Makes the tenant's networks.
 pub(super) async fn create(
@@ -105,6 +105,26 @@ pub(super) async fn list_resources(engine: &Engine, spec: &TenantSpec) -> Result
         external_id: name(container).to_owned(),
     }));
     Ok(all)
+}
+
+/// Every machine and every release command of the installation.
+pub(super) async fn list_printers(engine: &Engine) -> Result<Vec<Printer>, ProviderError> {
+    let containers = engine.list_containers(&[]).await?;
+    let printer = |container: &ContainerSummary| {
+        let is_command = match role(container) {
+            "machine" => false,
+            "command" => true,
+            _ => return None,
+        };
+        Some(Printer {
+            machine_id: name(container).to_owned(),
+            tenant_id: label(container, key::TENANT).parse().ok()?,
+            release: release(container),
+            is_command,
+            is_running: container.state == Some(ContainerSummaryStateEnum::RUNNING),
+        })
+    };
+    Ok(containers.iter().filter_map(printer).collect())
 }
 
 async fn containers(engine: &Engine, spec: &TenantSpec) -> Result<Vec<ContainerSummary>, EngineError> {

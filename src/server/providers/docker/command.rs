@@ -85,6 +85,7 @@ async fn outcome(engine: &Engine, name: &str) -> Result<CommandOutcome, Provider
         log_tail.push("killed: it used more memory than the tenant has".to_owned());
     }
     Ok(CommandOutcome {
+        machine_id: name.to_owned(),
         exit_code: state.exit_code.unwrap_or(-1),
         log_tail,
     })

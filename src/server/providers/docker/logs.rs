@@ -59,7 +59,9 @@ fn line(output: &LogOutput) -> LogLine {
         LogOutput::StdOut { .. } | LogOutput::StdIn { .. } | LogOutput::Console { .. } => "stdout",
     };
     let text = String::from_utf8_lossy(output.as_ref());
-    let text = text.trim_end_matches(['\n', '\r']);
+    let is_whole = text.ends_with('\n');
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
     let (at, line) = match text.split_once(' ') {
         Some((at, line)) if is_time(at) => (at, line),
         None if is_time(text) => (text, ""),
@@ -69,6 +71,7 @@ fn line(output: &LogOutput) -> LogLine {
         at: at.to_owned(),
         stream,
         line: line.to_owned(),
+        is_whole,
     }
 }
 
@@ -89,17 +92,20 @@ mod tests {
         };
         let split = |text| {
             let line = line(&frame(text));
-            (line.at, line.stream, line.line)
+            (line.at, line.stream, line.line, line.is_whole)
         };
         let at = || "2026-11-21T05:00:00.123456789Z".to_owned();
         assert_eq!(
             split("2026-11-21T05:00:00.123456789Z panicked at 'x'\r\n"),
-            (at(), "stderr", "panicked at 'x'".to_owned())
+            (at(), "stderr", "panicked at 'x'".to_owned(), true)
         );
         assert_eq!(
             split("2026-11-21T05:00:00.123456789Z \n"),
-            (at(), "stderr", String::new())
+            (at(), "stderr", String::new(), true)
         );
-        assert_eq!(split("no time"), (String::new(), "stderr", "no time".to_owned()));
+        assert_eq!(
+            split("no time"),
+            (String::new(), "stderr", "no time".to_owned(), false)
+        );
     }
 }

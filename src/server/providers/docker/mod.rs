@@ -9,6 +9,7 @@ mod logs;
 mod pool;
 mod prepare;
 mod render;
+mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,8 @@ pub use crate::server::providers::docker::pool::{AddressPool, InvalidPool};
 use crate::server::providers::docker::render::Names;
 pub use crate::server::providers::docker::render::WRITABLE_ROOT;
 use crate::server::providers::{
-    CommandOutcome, LogLine, LogQuery, MachineSpec, MachineState, Made, Provider, ProviderError, TenantSpec,
+    CommandOutcome, LogLine, LogQuery, MachineSpec, MachineState, Made, Printer, Provider, ProviderError,
+    TenantSpec, Usage,
 };
 
 /// Runs tenants on a Docker Engine.
@@ -289,6 +291,10 @@ impl Provider for DockerProvider {
         Ok(self.engine.remove_container(machine_id, grace).await?)
     }
 
+    async fn end_machine(&self, machine_id: &str, grace: Duration) -> Result<(), ProviderError> {
+        Ok(self.engine.stop_container(machine_id, grace).await?)
+    }
+
     async fn restart_machine(&self, machine_id: &str, grace: Duration) -> Result<(), ProviderError> {
         self.get(machine_id).await?;
         let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
@@ -310,6 +316,14 @@ impl Provider for DockerProvider {
     ) -> Result<BoxStream<'static, Result<LogLine, ProviderError>>, ProviderError> {
         self.get(machine_id).await?;
         Ok(logs::stream(&self.engine, machine_id, query).await?)
+    }
+
+    async fn list_printers(&self) -> Result<Vec<Printer>, ProviderError> {
+        app::list_printers(&self.engine).await
+    }
+
+    async fn usage(&self, machine_id: &str) -> Result<Option<Usage>, ProviderError> {
+        Ok(usage::read(&self.engine, machine_id).await?)
     }
 
     async fn list_resources(&self, spec: &TenantSpec) -> Result<Vec<Made>, ProviderError> {

@@ -5,12 +5,12 @@
 //! `release-command-fails` (the release command ends with 1). Anything else is ready at once. Faults of single
 //! calls are planned in the world: [`crate::server::world::World::plan`].
 
+mod follow;
 mod rules;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::StreamExt as _;
 use futures::stream::BoxStream;
 
 use crate::server::providers::fake::rules::{
@@ -18,7 +18,8 @@ use crate::server::providers::fake::rules::{
     volume,
 };
 use crate::server::providers::{
-    CommandOutcome, LogLine, LogQuery, MachineSpec, MachineState, Made, Provider, ProviderError, TenantSpec,
+    CommandOutcome, LogLine, LogQuery, MachineSpec, MachineState, Made, Printer, Provider, ProviderError,
+    TenantSpec, Usage,
 };
 use crate::server::world::{Broken, Network, State, Volume, World};
 
@@ -239,6 +240,9 @@ impl Provider for FakeProvider {
             if !equal {
                 state.machines.insert(external_id.clone(), wanted);
             }
+            if let Some(machine) = state.machines.get_mut(&external_id) {
+                machine.is_ended = false;
+            }
             Ok(Made {
                 kind: "machine",
                 external_id,
@@ -253,6 +257,10 @@ impl Provider for FakeProvider {
                 None => MachineState::Absent,
                 Some(machine) if machine.behaviour.as_deref() == Some("exit-1") => MachineState::Exited {
                     exit_code: 1,
+                    out_of_memory: false,
+                },
+                Some(machine) if machine.is_ended => MachineState::Exited {
+                    exit_code: 0,
                     out_of_memory: false,
                 },
                 Some(_) => MachineState::Running,
@@ -313,6 +321,16 @@ impl Provider for FakeProvider {
         self.world.call("provider.stop_machine", act).await
     }
 
+    async fn end_machine(&self, machine_id: &str, _grace: Duration) -> Result<(), ProviderError> {
+        let act = |state: &mut State| {
+            if let Some(machine) = state.machines.get_mut(machine_id) {
+                machine.is_ended = true;
+            }
+            Ok(())
+        };
+        self.world.call("provider.end_machine", act).await
+    }
+
     async fn restart_machine(&self, machine_id: &str, _grace: Duration) -> Result<(), ProviderError> {
         let act = |state: &mut State| {
             let machine = require_machine(state, machine_id)?;
@@ -328,18 +346,34 @@ impl Provider for FakeProvider {
         machine_id: &str,
         query: &LogQuery,
     ) -> Result<BoxStream<'static, Result<LogLine, ProviderError>>, ProviderError> {
-        let act =
-            |state: &mut State| require_machine(state, machine_id).map(|machine| rules::log_lines(machine));
-        let mut lines: Vec<LogLine> = self.world.call("provider.logs", act).await?;
-        if let Some(tail) = query.tail {
-            let skipped = lines.len().saturating_sub(tail as usize);
-            lines.drain(..skipped);
-        }
-        let written = futures::stream::iter(lines.into_iter().map(Ok));
-        if query.follow {
-            return Ok(written.chain(futures::stream::pending()).boxed());
-        }
-        Ok(written.boxed())
+        let missing = || {
+            fatal(
+                "machine-not-found",
+                format!("failed to find the machine `{machine_id}`"),
+            )
+        };
+        let read = |state: &mut State| rules::log_lines(state, machine_id).ok_or_else(missing);
+        let (lines, has_more) = self.world.call("provider.logs", read).await?;
+        Ok(follow::lines(&self.world, machine_id, (lines, has_more), query))
+    }
+
+    async fn list_printers(&self) -> Result<Vec<Printer>, ProviderError> {
+        Ok(self.world.peek(rules::printers).map_err(Broken::from)?)
+    }
+
+    async fn usage(&self, machine_id: &str) -> Result<Option<Usage>, ProviderError> {
+        let look = |state: &State| {
+            let machine = state
+                .machines
+                .get(machine_id)
+                .filter(|machine| !machine.is_ended)?;
+            Some(Usage {
+                cpu_micros: machine.cpu_micros,
+                memory_bytes: machine.memory_bytes,
+                memory_limit_bytes: u64::from(machine.memory_mb) * 1024 * 1024,
+            })
+        };
+        Ok(self.world.peek(look).map_err(Broken::from)?)
     }
 
     async fn list_resources(&self, spec: &TenantSpec) -> Result<Vec<Made>, ProviderError> {

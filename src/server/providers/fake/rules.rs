@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use sha2::{Digest as _, Sha256};
 
 use crate::server::providers::fake::{BEHAVIOUR, MIGRATIONS};
-use crate::server::providers::{CommandOutcome, LogLine, MachineSpec, Made, ProviderError, TenantSpec};
+use crate::server::providers::{
+    CommandOutcome, LogLine, MachineSpec, Made, Printer, ProviderError, TenantSpec,
+};
 use crate::server::world::{Command, Machine, State};
 
 pub(super) fn private(spec: &TenantSpec) -> String {
@@ -76,6 +78,10 @@ pub(super) fn new_machine(state: &mut State, spec: &MachineSpec) -> Machine {
         probes: 0,
         restarts: 0,
         made: state.next_made(),
+        printed: Vec::new(),
+        is_ended: false,
+        cpu_micros: 0,
+        memory_bytes: 40_000_000,
     }
 }
 
@@ -89,7 +95,7 @@ pub(super) fn run_once(state: &mut State, spec: &MachineSpec) -> Result<CommandO
     };
     let name = format!("{}-release", machine_id(&spec.tenant, spec.release));
     let fails = behaviour(spec).as_deref() == Some("release-command-fails");
-    let ran = state.commands.entry(name).or_insert_with(|| Command {
+    let ran = state.commands.entry(name.clone()).or_insert_with(|| Command {
         tenant: spec.tenant.tenant_id.to_string(),
         release: spec.release,
         exit_code: i64::from(fails),
@@ -97,6 +103,7 @@ pub(super) fn run_once(state: &mut State, spec: &MachineSpec) -> Result<CommandO
         output: said(spec, command),
     });
     Ok(CommandOutcome {
+        machine_id: name,
         exit_code: ran.exit_code,
         log_tail: ran.output.clone(),
     })
@@ -124,19 +131,66 @@ pub(super) fn clear_commands(state: &mut State, tenant: &str, release: Option<u3
         .retain(|_, it| it.tenant != tenant || release.is_some_and(|wanted| it.release != wanted));
 }
 
-pub(super) fn log_lines(machine: &Machine) -> Vec<LogLine> {
-    let line = |stream, text: String| LogLine {
-        at: "2026-01-01T00:00:00Z".to_owned(),
+/// What a machine or a command has printed so far, and whether there may be more; `None` when it is not there.
+pub(super) fn log_lines(state: &State, id: &str) -> Option<(Vec<LogLine>, bool)> {
+    let line = |at: &str, stream, text: &str| LogLine {
+        at: at.to_owned(),
         stream,
-        line: text,
+        line: text.to_owned(),
+        is_whole: true,
     };
-    let mut lines = vec![line("stdout", format!("release v{} starts", machine.release))];
-    match machine.behaviour.as_deref() {
-        Some("exit-1") => lines.push(line("stderr", "something is wrong, exit 1".to_owned())),
-        Some("never-ready") => lines.push(line("stderr", "still waiting for something".to_owned())),
-        _ => lines.push(line("stdout", "ready".to_owned())),
+    let first = |stream, text: &str| line("2026-01-01T00:00:00Z", stream, text);
+    if let Some(command) = state.commands.get(id) {
+        let lines = command.output.iter().map(|text| first("stdout", text));
+        return Some((lines.collect(), false));
     }
-    lines
+    let machine = state.machines.get(id)?;
+    let mut lines = vec![first("stdout", &format!("release v{} starts", machine.release))];
+    lines.push(match machine.behaviour.as_deref() {
+        Some("exit-1") => first("stderr", "something is wrong, exit 1"),
+        Some("never-ready") => first("stderr", "still waiting for something"),
+        _ => first("stdout", "ready"),
+    });
+    lines.extend(machine.printed.iter().map(|it| {
+        let stream = if it.is_error { "stderr" } else { "stdout" };
+        line(&it.at, stream, &it.text)
+    }));
+    let has_ended = machine.is_ended || machine.behaviour.as_deref() == Some("exit-1");
+    Some((lines, !has_ended))
+}
+
+/// How much it has printed, as [`log_lines`] tells it.
+pub(super) fn log_count(state: &State, id: &str) -> Option<(usize, bool)> {
+    if let Some(command) = state.commands.get(id) {
+        return Some((command.output.len(), false));
+    }
+    let machine = state.machines.get(id)?;
+    let has_ended = machine.is_ended || machine.behaviour.as_deref() == Some("exit-1");
+    Some((machine.printed.len() + 2, !has_ended))
+}
+
+/// Everything that prints or has printed.
+pub(super) fn printers(state: &State) -> Vec<Printer> {
+    let machines = state
+        .machines
+        .iter()
+        .map(|(id, it)| (id, &it.tenant, it.release, false));
+    let commands = state
+        .commands
+        .iter()
+        .map(|(id, it)| (id, &it.tenant, it.release, true));
+    machines
+        .chain(commands)
+        .filter_map(|(id, tenant, release, is_command)| {
+            Some(Printer {
+                machine_id: id.clone(),
+                tenant_id: tenant.parse().ok()?,
+                release,
+                is_command,
+                is_running: log_count(state, id).is_some_and(|(_, more)| more),
+            })
+        })
+        .collect()
 }
 
 pub(super) fn owned(state: &State, spec: &TenantSpec) -> Vec<Made> {
