@@ -149,7 +149,9 @@ pub(super) async fn start_machine(
 ) -> Result<Effects, StepError> {
     let spec = machine_spec(cx, release, slot).await?;
     let made = cx.parts.provider.start_machine(&spec).await?;
-    let (event, message) = match cx.case.tenant.current_release {
+    // A suspended tenant has a release, and nothing that runs.
+    let asleep = cx.case.operation.kind == "activate";
+    let (event, message) = match cx.case.tenant.current_release.filter(|_| !asleep) {
         Some(old) => (
             "machine_updated",
             format!("v{} started beside v{old}", release.number),
