@@ -100,6 +100,20 @@ stop_containers() {
   docker ps --quiet --filter "$filter" | xargs --no-run-if-empty docker stop >/dev/null
 }
 
+# What was built for this demo's registry: by its names, then what has lost its name to a newer build.
+remove_images() {
+  local repository=127.0.0.1:$api_port/systemprompt-images format
+  for format in '{{.Repository}}:{{.Tag}}' '{{.Repository}}@{{.Digest}}'; do
+    docker image ls --digests --format "$format" "$repository" | grep -v '<none>' | sort --unique |
+      xargs --no-run-if-empty docker image rm >/dev/null || true
+  done
+  docker image ls --quiet --filter dangling=true --filter label=io.systemprompt.reference |
+    xargs --no-run-if-empty docker image inspect \
+      --format '{{.Id}} {{index .Config.Labels "io.systemprompt.reference"}}' |
+    awk -v own="$repository:" 'index($2, own) == 1 { print $1 }' |
+    xargs --no-run-if-empty docker image rm >/dev/null || true
+}
+
 clean_up() {
   choose_ports
   # Through the product while it runs, so that this project's own files forget the tenant too.
@@ -112,6 +126,7 @@ clean_up() {
     docker ps --all --quiet --filter "$filter" | xargs --no-run-if-empty docker rm --force --volumes >/dev/null
     docker network ls --quiet --filter "$filter" | xargs --no-run-if-empty docker network rm >/dev/null
     docker volume ls --quiet --filter "$filter" | xargs --no-run-if-empty docker volume rm --force >/dev/null
+    remove_images
   fi
   rm -rf "$demo"
 }

@@ -277,7 +277,9 @@ fn migrations(mark: Option<&MigrationMark>) -> String {
         return "no release command ran".to_owned();
     };
     let mut text = match (mark.finished, mark.reported, mark.applied.as_slice()) {
-        (false, ..) => return "the release command failed; what it had done until then stays".to_owned(),
+        (false, ..) => {
+            return "the release command did not end well; what it had done until then stays".to_owned();
+        }
         (_, false, _) => return "the release command did not say what it changed".to_owned(),
         (_, _, []) => "none applied".to_owned(),
         (_, _, applied) => format!("applied {}", applied.join(", ")),

@@ -15,5 +15,6 @@ pub mod fingerprint;
 pub mod ignore;
 mod pattern;
 pub mod progress;
+pub mod prune;
 pub mod pull;
 pub mod push;

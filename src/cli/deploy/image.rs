@@ -14,6 +14,7 @@ use crate::image::build::{self, BuildRequest, Built};
 use crate::image::engine::Engine;
 use crate::image::error::ImageError;
 use crate::image::progress::Progress;
+use crate::image::prune::{self, REFERENCE_LABEL};
 use crate::image::push::{self, PushRequest};
 
 /// Carries the fingerprint, so that an image that is there already is known.
@@ -65,6 +66,7 @@ pub(super) async fn bring(
         })?,
     };
     let digest = push_image(context, &engine, id, token).await?;
+    remove_older(context, &engine, &reference).await;
     let fingerprint = built.labels.get(FINGERPRINT_LABEL).cloned();
     Ok(Brought {
         image: reference,
@@ -100,7 +102,11 @@ async fn build_image(
                 target: project.config.target.clone(),
                 platform: project.config.platform.clone(),
                 no_cache: args.no_cache,
-                labels: [(FINGERPRINT_LABEL.to_owned(), fingerprint.clone())].into(),
+                labels: [
+                    (FINGERPRINT_LABEL.to_owned(), fingerprint.clone()),
+                    (REFERENCE_LABEL.to_owned(), reference.to_owned()),
+                ]
+                .into(),
             };
             let progress: Arc<dyn Progress> = context.ui().progress();
             build::build(engine, request, progress).await?
@@ -109,6 +115,22 @@ async fn build_image(
     let target = project.config.target.as_deref();
     binary::check(engine, files, project.build_args(), target, &built).await?;
     Ok(built)
+}
+
+/// What earlier deploys left on this engine; that it cannot be removed is no reason not to deploy.
+async fn remove_older(context: &Context, engine: &Engine, reference: &str) {
+    match prune::prune(engine, reference).await {
+        Ok(0) => {}
+        Ok(1) => context
+            .ui()
+            .status("removed the image of an earlier deploy from this engine"),
+        Ok(count) => context.ui().status(format!(
+            "removed {count} images of earlier deploys from this engine"
+        )),
+        Err(error) => context
+            .ui()
+            .warning(format!("images of earlier deploys stay on this engine: {error}")),
+    }
 }
 
 /// Pushes, with a new credential when the old one ends in the middle of a long push.

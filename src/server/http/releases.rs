@@ -20,7 +20,7 @@ use crate::server::http::shown::Accepted;
 use crate::server::http::tenants::begin;
 use crate::server::provision::{RollbackParams, Work};
 use crate::server::store::tenants::TenantRow;
-use crate::server::store::{Tx, releases, tenants};
+use crate::server::store::{Tx, acts, releases, tenants};
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<App> {
@@ -159,6 +159,7 @@ async fn rollback_tenant(
     let (mut tx, _) = app.write_tenant(&caller, &id, Scope::Deploy).await?;
     let tenant = tenants::get_locked(&mut tx, &id).await?;
     let plan = plan(&app, &mut tx, &tenant, request.release).await?;
+    acts::about(&format!("v{}", plan.to));
     let refused = plan.refusals.iter().find(|refusal| {
         !(request.allow_irreversible && refusal.code == problem::IRREVERSIBLE_MIGRATION.code)
     });

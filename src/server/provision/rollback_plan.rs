@@ -183,7 +183,7 @@ fn warning(ran: &MigrationsOf) -> String {
     let (release, mark) = (ran.release, &ran.mark);
     match (mark.finished, mark.reported) {
         (false, _) => {
-            format!("the release command of v{release} ran and failed; what it had done until then stays")
+            format!("the release command of v{release} did not end well; what it had done until then stays")
         }
         (true, false) => {
             format!("the release command of v{release} ran and did not say what it changed; it stays")

@@ -1,5 +1,6 @@
 //! Releases and the way back, as people see them: whole outputs of the program against a real server.
 
+use rexpect::session::PtySession;
 use serde_json::{Value, json};
 use systemprompt::server::world::Fault;
 
@@ -236,4 +237,62 @@ async fn a_deploy_that_would_lose_a_secret_is_refused_with_its_name() {
         .keys()
         .collect();
     assert_eq!(keys, ["FAKE_MIGRATIONS"]);
+}
+
+/// Moves down a menu until this item is marked, then takes it.
+fn choose(terminal: &mut PtySession, wanted: &str) {
+    let mut seen = String::new();
+    for _ in 0..60 {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        while let Some(character) = terminal.try_read() {
+            seen.push(character);
+        }
+        let marked = seen.rfind("> ").map(|at| &seen[at + 2..]);
+        if marked.is_some_and(|item| item.starts_with(wanted)) {
+            terminal.send_line("").expect("sends");
+            return;
+        }
+        terminal.send("\x1b[B").expect("sends");
+        terminal.flush().expect("sends");
+    }
+    panic!("`{wanted}` is not in the menu: {seen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_menu_leads_to_releases_and_back() {
+    let place = Place::new().await;
+    let mut terminal = place.api.server.house.on_terminal(&["tenant"]);
+    choose(&mut terminal, "Pin a release");
+    choose(&mut terminal, "acme");
+    choose(&mut terminal, "v1 ");
+    terminal.exp_string("v1 is pinned").expect("says so");
+    let mut terminal = place.api.server.house.on_terminal(&["tenant"]);
+    choose(&mut terminal, "Roll back");
+    choose(&mut terminal, "acme");
+    choose(&mut terminal, "v1 ");
+    terminal
+        .exp_string("512 MB -> 256 MB")
+        .expect("shows what changes");
+    terminal.exp_string("Go back from v3 to v1?").expect("asks");
+    terminal.send("y").expect("yes");
+    terminal.flush().expect("sends");
+    terminal.exp_string("v1 restored").expect("is done");
+    assert_eq!(place.release(1).await["pinned"], true);
+    assert_eq!(place.release(4).await["restores"], 1);
+}
+
+#[tokio::test]
+async fn a_release_whose_image_is_gone_is_refused() {
+    let place = Place::new().await;
+    let tenant = place.tenant.rsplit('/').next().expect("an id");
+    let digest = text(&place.release(1).await["digest"]);
+    let hex = digest.trim_start_matches("sha256:");
+    let file = format!(
+        "{}/registry/{tenant}/manifests/sha256/{hex}",
+        place.api.server.data_dir()
+    );
+    std::fs::remove_file(file).expect("it was there");
+    snapshot("rollback-image-gone", &place.run("rollback v1 --yes").whole());
+    let plan = place.run("rollback v1 --plan --json").ok().json();
+    assert_eq!(plan["refusals"][0]["code"], "release-collected");
 }

@@ -48,6 +48,7 @@ const CASES: &[(&str, &str, Holds)] = &[
     ("operation show", "OPERATION", Holds::One),
     ("operation retry", "OPERATION", Holds::Error),
     ("operation abandon", "OPERATION --yes", Holds::Error),
+    ("audit", "", Holds::Lines),
     ("tenant delete", "--yes", Holds::One),
     ("login", "--with-token --store file", Holds::Error),
     ("logout", "", Holds::One),

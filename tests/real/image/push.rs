@@ -10,14 +10,16 @@ use systemprompt::api::secret::SecretText;
 use systemprompt::image::engine::Engine;
 use systemprompt::image::error::ImageError;
 use systemprompt::image::progress::Silent;
+use systemprompt::image::prune::{REFERENCE_LABEL, prune};
 use systemprompt::image::push::{PushRequest, push};
 use systemprompt::server::clock::Clock;
+use systemprompt::server::containers::{Engine as ServerEngine, EngineSettings};
 use systemprompt::server::registry::{Gate, GateAccess};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::gate::{open, serve, tenant};
-use crate::image::{Project, Seen, engine};
+use crate::image::{Project, Seen, docker, engine};
 use crate::need;
 
 async fn built(engine: &Engine, host: &str, tenant: &TenantId) -> Project {
@@ -216,5 +218,72 @@ async fn pipe(mut client: TcpStream, behind: SocketAddr, cut: Arc<Mutex<Cut>>) {
     }
     if let Ok(mut server) = TcpStream::connect(behind).await {
         let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_pushed_or_pulled_is_listed_and_goes_by_its_digest() {
+    need!(crate::docker_available());
+    let folder = tempfile::tempdir().expect("a folder");
+    let (served, tenant) = (serve(folder.path()).await, tenant(&Clock::system()));
+    let own = engine(true).await;
+    let _project = built(&own, &served.host, &tenant).await;
+    let request = request(&served.gate, &tenant);
+    let pushed = push(&own, &request, &Silent).await.expect("it is pushed");
+    let server = ServerEngine::new(EngineSettings {
+        endpoint: None,
+        instance: "images".to_owned(),
+    });
+    let repository = format!("{}/{REPOSITORY}", served.host);
+    let image = format!("{repository}@{}", pushed.digest);
+    let list = async || server.list_images(&repository).await.expect("it lists");
+    assert_eq!(list().await, [image.as_str()]);
+    // A container holds it.
+    let made = docker(&["create", &image]);
+    server.remove_image(&image).await.expect("nothing happens");
+    docker(&["rm", &made]);
+    server.remove_image(&image).await.expect("it removes");
+    server.remove_image(&image).await.expect("again");
+    assert_eq!(list().await, [""; 0]);
+    // The name that the developer's engine gave it is not ours to take.
+    docker(&["image", "inspect", &tenant_image(&served.host, &tenant)]);
+}
+
+#[tokio::test]
+async fn older_images_of_the_same_name_go_and_nothing_else() {
+    need!(crate::docker_available());
+    let host = "127.0.0.1:9/systemprompt-images";
+    let (reference, other) = (format!("{host}:tenant-prune-a"), format!("{host}:tenant-prune-b"));
+    for buildkit in [true, false] {
+        let engine = engine(buildkit).await;
+        let project = Project::new(&[("Dockerfile", "FROM scratch\nCOPY a /a\n"), ("a", "1")]);
+        let build = async |name: &str, text: &str, labelled: bool| {
+            std::fs::File::create(project.path().join("a"))
+                .and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))
+                .expect("written");
+            let mut request = project.request(name);
+            if labelled {
+                request.labels.insert(REFERENCE_LABEL.to_owned(), name.to_owned());
+            }
+            let built = systemprompt::image::build::build(&engine, request, Arc::new(Silent)).await;
+            built.expect("it builds").image_id
+        };
+        let foreign = build(&reference, "not ours", false).await;
+        let neighbour = build(&other, "of another tenant", true).await;
+        build(&other, "its newer one", true).await;
+        let old = build(&reference, "old", true).await;
+        let named = build(&reference, "old with a name", true).await;
+        docker(&["tag", &named, "systemprompt-test/prune:kept"]);
+        let new = build(&reference, "new", true).await;
+        assert_eq!(prune(&engine, &reference).await.expect("it prunes"), 1);
+        let is_there = |id: &str| crate::answers("docker", &["image", "inspect", id]).is_ok();
+        assert!(!is_there(&old));
+        for kept in [&foreign, &neighbour, &named, &new] {
+            assert!(is_there(kept), "{kept}");
+        }
+        assert_eq!(prune(&engine, &reference).await.expect("again"), 0);
+        for id in [&foreign, &neighbour, &named] {
+            docker(&["image", "rm", "--force", id]);
+        }
     }
 }

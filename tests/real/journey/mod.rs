@@ -7,4 +7,5 @@ mod main_job;
 mod observed;
 mod place;
 mod project;
+mod rollback;
 mod under_load;

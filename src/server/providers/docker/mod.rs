@@ -76,9 +76,12 @@ impl DockerProvider {
 
     /// Whether the image asks for a writable root; makes the volume ready for the tenant's first container.
     async fn prepare(&self, spec: &MachineSpec) -> Result<bool, ProviderError> {
-        // It was pulled, but somebody may have cleaned up on the engine since.
-        self.pull_image(spec).await?;
-        let image = self.engine.find_image(&spec.image).await?;
+        let mut image = self.engine.find_image(&spec.image).await?;
+        if image.is_none() {
+            // It was pulled, but somebody has cleaned up on the engine since.
+            self.pull_image(spec).await?;
+            image = self.engine.find_image(&spec.image).await?;
+        }
         let missing = || EngineError::missing(format!("find the image `{}` on the engine", spec.image));
         let config = image.ok_or_else(missing)?.config.unwrap_or_default();
         let _turn = self.preparing.lock().await;
