@@ -83,6 +83,7 @@ impl Inner {
     fn announce(&self, tenant: &TenantId) {
         self.announce_here(tenant);
         self.bell.ring_tenant(tenant);
+        self.observe.notify_one();
     }
 
     fn announce_here(&self, tenant: &TenantId) {

@@ -80,6 +80,21 @@ pub async fn advance(
     Ok(moved == 1)
 }
 
+/// Machines whose position has not moved since `before`.
+///
+/// # Errors
+/// The database fails.
+pub async fn list_still(tx: &mut Tx, before: Time) -> Result<Vec<String>, StoreError> {
+    tx.fetch_all(
+        "SELECT machine_id FROM log_positions WHERE updated_at < $1",
+        vec![before.into()],
+    )
+    .await?
+    .iter()
+    .map(|row| row.text("machine_id"))
+    .collect()
+}
+
 /// Forgets a machine that is gone.
 ///
 /// # Errors

@@ -1,9 +1,11 @@
 //! Deploys through the gate: what is pushed is what runs, one at a time, and a bad release takes nothing down.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use systemprompt::server::world::Fault;
 
-use crate::api::rig::{Api, pretty, problem, snapshot, text};
+use crate::api::rig::{Api, PATIENCE, pretty, problem, snapshot, text};
 use crate::gate::harness::Client;
 
 /// What phase 2 tells, in order.
@@ -289,13 +291,21 @@ async fn logs_are_what_the_release_prints() {
     let early = api.owner.get(&format!("{tenant}/logs")).await;
     assert_eq!(problem(&early), (409, "tenant-state".to_owned()));
     api.owner.succeeded(&api.owner.deploy(&tenant, "one").await).await;
-    let logs = api.owner.get(&format!("{tenant}/logs?tail=1")).await;
-    assert_eq!(logs.header("content-type"), "application/x-ndjson");
-    let lines: Vec<Value> = logs
-        .text()
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("one object a line"))
-        .collect();
+    let began = Instant::now();
+    let lines = loop {
+        let logs = api.owner.get(&format!("{tenant}/logs?tail=1")).await;
+        assert_eq!(logs.header("content-type"), "application/x-ndjson");
+        let lines: Vec<Value> = logs
+            .text()
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("one object a line"))
+            .collect();
+        // A line is there soon after it was printed.
+        if !lines.is_empty() || began.elapsed() > PATIENCE {
+            break lines;
+        }
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    };
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert_eq!(
         (&lines[0]["line"], &lines[0]["source"]),

@@ -173,6 +173,12 @@ async fn positions(store: Store) {
             revision: 2
         })
     );
+    let still = log_positions::list_still(&mut tx, NOW).await.expect("read");
+    assert_eq!(still, Vec::<String>::new());
+    let still = log_positions::list_still(&mut tx, NOW.plus_seconds(1))
+        .await
+        .expect("read");
+    assert_eq!(still, ["m1"]);
     log_positions::remove_all(&mut tx, &acme).await.expect("removed");
     assert_eq!(
         log_positions::find::<i64>(&mut tx, "m1").await.expect("read"),

@@ -21,7 +21,7 @@ use crate::server::store::metric_blocks::{self, COARSE, FINE};
 use crate::server::store::{StoreError, Tx, log_chunks, tenants};
 
 /// The name under which the edge's position is kept; no machine is named so.
-const EDGE: &str = "edge";
+pub(super) const EDGE: &str = "edge";
 /// For how long requests are gathered before they are written.
 const GATHER: Duration = Duration::from_secs(1);
 /// So many requests are written at once at most.

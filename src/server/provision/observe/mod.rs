@@ -28,6 +28,9 @@ use crate::server::store::{Store, StoreError, duties};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A look that takes long is taken less often: so many times its own duration apart.
 const LOOK_SHARE: u32 = 20;
+/// The same while operations go on, which start machines.
+const LOOK_SOON: Duration = Duration::from_millis(100);
+const SOON_SHARE: u32 = 4;
 /// For how long a server that is not heard of keeps the duty.
 const DUTY_SECONDS: i64 = 10;
 const DUTY: &str = "observe";
@@ -80,10 +83,14 @@ async fn observe_for_ever(inner: Arc<Inner>) {
                 tracing::warn!(error, "failed to ask whether to follow machines");
             }
         }
-        let pause = LOOK_EVERY.max(began.elapsed() * LOOK_SHARE);
+        let took = began.elapsed();
+        let soon = async {
+            tokio::time::sleep(LOOK_SOON.max(took * SOON_SHARE)).await;
+            inner.observe.notified().await;
+        };
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = inner.observe.notified() => {}
+            () = tokio::time::sleep(LOOK_EVERY.max(took * LOOK_SHARE)) => {}
+            () = soon => {}
             () = stop.cancelled() => {}
         }
     }

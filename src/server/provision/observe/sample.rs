@@ -11,9 +11,10 @@ use crate::api::time::Time;
 use crate::server::providers::{Printer, ProviderError, Usage};
 use crate::server::provision::Provision;
 use crate::server::provision::context::Parts;
+use crate::server::provision::observe::access::EDGE;
 use crate::server::provision::observe::points::{self, Sample, Seen};
 use crate::server::store::metric_blocks::{self, COARSE, FINE};
-use crate::server::store::{StoreError, log_chunks};
+use crate::server::store::{StoreError, log_chunks, log_positions};
 
 /// Machines that are looked at side by side.
 const AT_ONCE: usize = 16;
@@ -23,6 +24,8 @@ const WITHIN: Duration = Duration::from_secs(5);
 const SETTLED_SECONDS: i64 = 30;
 /// Blocks that are summed up in one transaction.
 const TOGETHER: u32 = 200;
+/// A machine that was read so long ago and is not there is gone.
+const GONE_SECONDS: i64 = 3600;
 /// How often what is too old is forgotten, in rounds.
 const FORGET_EVERY: u64 = 40;
 
@@ -145,6 +148,23 @@ pub(super) async fn tidy(parts: &Parts, round: u64) -> Result<(), StoreError> {
         metric_blocks::delete_old(&mut tx, now).await?;
         log_chunks::delete_before(&mut tx, now.plus_seconds(-log_chunks::KEPT_SECONDS)).await?;
         tx.commit().await?;
+        forget_machines(parts, now).await?;
     }
     Ok(())
+}
+
+/// Forgets up to where machines were read that are gone. One that is there keeps its position, however long it is silent.
+async fn forget_machines(parts: &Parts, now: Time) -> Result<(), StoreError> {
+    let mut tx = parts.store.begin_read().await?;
+    let mut still = log_positions::list_still(&mut tx, now.plus_seconds(-GONE_SECONDS)).await?;
+    drop(tx);
+    let Ok(printers) = parts.provider.list_printers().await else {
+        return Ok(());
+    };
+    still.retain(|id| id != EDGE && printers.iter().all(|printer| printer.machine_id != *id));
+    let mut tx = parts.store.begin().await?;
+    for machine in &still {
+        log_positions::remove(&mut tx, machine).await?;
+    }
+    tx.commit().await
 }
