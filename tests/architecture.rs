@@ -21,8 +21,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cli", &["api", "client", "workspace", "image", "server::clock"]),
     ("server::clock", &["api"]),
     ("server::containers", &["api"]),
+    // Places at which a debug build can be told to die: whoever writes or calls passes them.
+    ("server::failpoint", &[]),
     // The pretended machines of the fakes, one world for all three.
-    ("server::world", &["api"]),
+    ("server::world", &["api", "server::failpoint"]),
     ("server::store", &["api", "server::clock"]),
     ("server::vault", &["api", "server::clock"]),
     // A completed purchase makes the tenant's row and queues its operation, in one transaction.
@@ -54,6 +56,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "server::registry",
             "server::databases",
             "server::edge",
+            "server::failpoint",
             "server::providers",
         ],
     ),
@@ -88,6 +91,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 const HANDLERS: &[&str] = &[
     "api",
     "server::clock",
+    "server::failpoint",
     "server::store",
     "server::vault",
     "server::auth",
@@ -108,6 +112,7 @@ const PAGES: &[&str] = &[
 /// The modules that declare settings for `server::config` to fill.
 const SETTINGS: &[&str] = &[
     "api",
+    "server::failpoint",
     "server::store",
     "server::vault",
     "server::auth",

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod audit;
 pub mod checkout;
+pub mod drift;
 pub mod event;
 pub mod health;
 pub mod id;

@@ -60,12 +60,29 @@ pub struct Operation {
     pub result: serde_json::Value,
     /// Who asked for it.
     pub requested_by: String,
+    /// Its own events are those after this number.
+    #[serde(default)]
+    pub events_after: u64,
+    /// Who works on it now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<Worker>,
     /// When it was asked for.
     pub created_at: Time,
     /// When its row last changed.
     pub updated_at: Time,
     /// When it reached a terminal status.
     pub finished_at: Option<Time>,
+}
+
+/// The process that works on an operation. It must renew its lease; when it does not, another one takes over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Worker {
+    /// Process and machine.
+    pub name: String,
+    /// Since when it holds the operation.
+    pub since: Time,
+    /// Until when, unless it renews its lease.
+    pub until: Time,
 }
 
 /// One step of an operation.
@@ -112,4 +129,7 @@ pub struct OperationSummary {
     pub requested_by: String,
     /// Since when.
     pub created_at: Time,
+    /// Who works on it now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<Worker>,
 }

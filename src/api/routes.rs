@@ -44,6 +44,7 @@ pub const ALL: &[Route] = &[
     route("GET", "/api/v1/jobs/health", Operator),
     route("GET", "/api/v1/audit", Operator),
     route("GET", "/api/v1/audit/verify", Operator),
+    route("POST", "/api/v1/reconcile", Operator),
     // signing in
     route("GET", "/.well-known/oauth-authorization-server", Open),
     route("POST", "/api/v1/oauth/device_authorization", Open),
@@ -152,6 +153,11 @@ pub const ALL: &[Route] = &[
     // operations: found only by who may see their tenant
     route("GET", "/api/v1/operations/{operation_id}", Tenant("read")),
     route("POST", "/api/v1/operations/{operation_id}/retry", Tenant("admin")),
+    route(
+        "POST",
+        "/api/v1/operations/{operation_id}/cancel",
+        Tenant("admin"),
+    ),
     route(
         "POST",
         "/api/v1/operations/{operation_id}/abandon",

@@ -97,7 +97,7 @@ pub async fn watch(
     };
     let ended = context
         .client()?
-        .follow_operation(operation, 0, timeout, &mut listener)
+        .follow_operation(operation, operation.events_after, timeout, &mut listener)
         .await;
     reporter.wait_over(WAIT);
     let ended = ended?;

@@ -13,6 +13,7 @@ pub mod init;
 pub mod login;
 pub mod logout;
 pub mod operation;
+pub mod reconcile;
 pub mod releases;
 pub mod rollback;
 pub mod secrets;

@@ -23,6 +23,8 @@ enum Verb {
     Show(ShowArgs),
     /// Take up an operation that failed or is stuck
     Retry(RetryArgs),
+    /// Take back what an operation has made so far, while that is still possible
+    Cancel(CancelArgs),
     /// Give an operation up; what it has made stays in the ledger
     Abandon(AbandonArgs),
 }
@@ -48,6 +50,14 @@ struct RetryArgs {
 }
 
 #[derive(Debug, clap::Args)]
+struct CancelArgs {
+    /// The operation (`op_…`)
+    operation: OperationId,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
+#[derive(Debug, clap::Args)]
 struct AbandonArgs {
     /// The operation (`op_…`)
     operation: OperationId,
@@ -56,11 +66,55 @@ struct AbandonArgs {
     yes: bool,
 }
 
+/// A verb about one operation, as the menu chooses it.
+#[derive(Clone, Copy, Debug)]
+pub enum Word {
+    /// How it stands.
+    Show,
+    /// To its end.
+    Follow,
+    /// Go on.
+    Retry,
+    /// Go back.
+    Cancel,
+    /// Give up.
+    Abandon,
+}
+
+impl Args {
+    /// What the menu asks for.
+    #[must_use]
+    pub fn of(word: Word, operation: OperationId) -> Self {
+        let wait = WaitArgs::default();
+        let verb = match word {
+            Word::Show | Word::Follow => Verb::Show(ShowArgs {
+                operation,
+                follow: matches!(word, Word::Follow),
+                timeout: wait.timeout,
+            }),
+            Word::Retry => Verb::Retry(RetryArgs { operation, wait }),
+            Word::Cancel => Verb::Cancel(CancelArgs { operation, wait }),
+            Word::Abandon => Verb::Abandon(AbandonArgs {
+                operation,
+                yes: false,
+            }),
+        };
+        Self { verb }
+    }
+}
+
+/// What it is and how it stands, in a few words.
+#[must_use]
+pub fn heading(operation: &Operation) -> String {
+    format!("{} {}", operation.kind, status_word(operation.status))
+}
+
 /// Runs the verb.
 pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     match args.verb {
         Verb::Show(args) => show(context, &args).await,
         Verb::Retry(args) => retry(context, &args).await,
+        Verb::Cancel(args) => cancel(context, &args).await,
         Verb::Abandon(args) => abandon(context, &args).await,
     }
 }
@@ -84,6 +138,26 @@ async fn retry(context: &Context, args: &RetryArgs) -> Result<(), CliError> {
         return Ok(());
     };
     context.ui().result(&operation, || text(&operation))
+}
+
+async fn cancel(context: &Context, args: &CancelArgs) -> Result<(), CliError> {
+    let operation = context.client()?.cancel_operation(&args.operation).await?;
+    let title = format!("Taking back {}", operation.kind);
+    if args.wait.detach {
+        return wait(context, operation, &title, &args.wait).await.map(drop);
+    }
+    let ended = follow::watch(context, &operation, &title, args.wait.timeout).await?;
+    if ended.status != OperationStatus::Undone {
+        follow::concluded(ended.clone())?;
+        return Err(CliError::failed(format!(
+            "operation {} ended before it could be taken back",
+            ended.id
+        )));
+    }
+    context.ui().done(
+        &json!({ "operation": ended }),
+        format!("operation {} is taken back", ended.id),
+    )
 }
 
 async fn abandon(context: &Context, args: &AbandonArgs) -> Result<(), CliError> {
@@ -112,6 +186,9 @@ fn text(operation: &Operation) -> String {
         operation.requested_by,
         operation.created_at,
     );
+    if let Some(worker) = &operation.worker {
+        text.push_str(&format!("held by {} since {}\n", worker.name, worker.since));
+    }
     for step in &operation.steps {
         let again = match step.attempts {
             0 | 1 => String::new(),
@@ -133,7 +210,9 @@ fn text(operation: &Operation) -> String {
     text
 }
 
-const fn status_word(status: OperationStatus) -> &'static str {
+/// The status as people and documents write it.
+#[must_use]
+pub(in crate::cli) const fn status_word(status: OperationStatus) -> &'static str {
     match status {
         OperationStatus::Queued => "queued",
         OperationStatus::Running => "running",

@@ -12,6 +12,7 @@ use crate::api::oauth::Scope;
 use crate::api::secret::SecretText;
 use crate::cli::context::{Context, DEFAULT_SERVER};
 use crate::cli::error::{CliError, Kind};
+use crate::cli::reconcile;
 use crate::cli::ui::{Prompt, Table};
 use crate::server::config::DataFlags;
 use crate::server::{Class, Maintenance, MaintenanceError, Server};
@@ -33,6 +34,8 @@ enum Command {
     Link(LinkArgs),
     /// Make API tokens
     Token(TokenArgs),
+    /// Compare the ledger of a running server with what its provider has, and mend what differs
+    Reconcile(reconcile::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -161,6 +164,7 @@ pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         Command::Token(args) => match args.command {
             TokenCommand::Create(args) => create_token(context, args).await,
         },
+        Command::Reconcile(args) => reconcile::run(context, args).await,
     }
 }
 

@@ -15,6 +15,7 @@ mod logs;
 mod metrics;
 mod oauth;
 mod operations;
+mod reconcile;
 mod secrets;
 mod sse;
 pub mod tenants;

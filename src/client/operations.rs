@@ -26,6 +26,12 @@ impl Client {
         self.call(Call::change(Method::POST, &path)).await
     }
 
+    /// Takes back what an operation has made so far.
+    pub async fn cancel_operation(&self, id: &OperationId) -> Result<Operation, ClientError> {
+        let path = format!("/api/v1/operations/{id}/cancel");
+        self.call(Call::change(Method::POST, &path)).await
+    }
+
     /// Gives an operation up.
     pub async fn abandon_operation(&self, id: &OperationId) -> Result<Operation, ClientError> {
         let path = format!("/api/v1/operations/{id}/abandon");

@@ -203,6 +203,8 @@ pub struct Settings {
     pub log_filter: String,
     /// Where the Docker Engine is, when the environment says so.
     pub docker_host: Option<String>,
+    /// Where a debug build is told at which place to die; `None` in every other build.
+    pub failpoints: Option<PathBuf>,
 }
 
 /// The environment, read once.
@@ -358,6 +360,7 @@ impl Settings {
                 .text("RUST_LOG")
                 .unwrap_or_else(|| "info,sqlx=warn".to_owned()),
             docker_host: environment.text("DOCKER_HOST"),
+            failpoints: crate::server::failpoint::folder(|name| environment.text(name)),
         })
     }
 
@@ -389,11 +392,9 @@ fn read_password(path: &Path) -> Result<SecretText, ConfigError> {
     } else {
         std::fs::read_to_string(path)
     };
-    match read {
-        Ok(text) => Ok(SecretText::new(text.lines().next().unwrap_or_default())),
-        Err(source) => Err(ConfigError::PasswordFile {
+    read.map(|text| SecretText::new(text.lines().next().unwrap_or_default()))
+        .map_err(|source| ConfigError::PasswordFile {
             path: path.display().to_string(),
             source,
-        }),
-    }
+        })
 }

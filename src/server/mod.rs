@@ -8,6 +8,7 @@ pub mod containers;
 pub mod databases;
 pub mod edge;
 pub mod error;
+pub mod failpoint;
 pub mod http;
 pub mod installation;
 pub mod maintenance;
@@ -51,7 +52,7 @@ pub use crate::server::error::ServerError;
 use crate::server::http::{App, Limits};
 use crate::server::installation::Installation;
 pub use crate::server::maintenance::{Class, Maintenance, MaintenanceError};
-use crate::server::opening::{master_key, open_store, signing_key};
+use crate::server::opening::{master_key, open_store, signing_key, worker_name};
 use crate::server::providers::Provider;
 use crate::server::providers::docker::DockerProvider;
 use crate::server::providers::fake::FakeProvider;
@@ -117,6 +118,9 @@ impl Server {
     pub async fn run(flags: ServeFlags, clock: Clock, tell: impl FnOnce(Ready)) -> Result<(), ServerError> {
         let settings = Settings::resolve(flags, &Environment::read())?;
         log_to_stderr(&settings);
+        if let Some(folder) = settings.failpoints.clone() {
+            failpoint::watch(folder);
+        }
         let installation = Installation::open(&settings.data.directory)?;
         let _held = installation.hold(settings.data.postgres.is_some())?;
         let listener = listen(settings.listen).await?;
@@ -143,6 +147,7 @@ impl Server {
             gate: gate.clone(),
             provision: provision.clone(),
             public_url: public_url.clone(),
+            ready: http::health::Readiness::default(),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
@@ -330,7 +335,10 @@ async fn provision(
         databases,
         edge: edge.clone(),
         provider,
-        settings: ProvisionSettings::default(),
+        settings: ProvisionSettings {
+            worker: worker_name(),
+            ..ProvisionSettings::default()
+        },
     });
     Ok((provision, edge))
 }

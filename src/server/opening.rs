@@ -68,3 +68,13 @@ pub fn master_key(
         None => Vault::open(installation.directory(), clock.clone()),
     }
 }
+
+/// Process and machine, for whoever asks who works on something.
+pub(super) fn worker_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let process = format!("process {}", std::process::id());
+    match host.trim() {
+        "" => process,
+        host => format!("{process} on {host}"),
+    }
+}

@@ -8,6 +8,8 @@
 
 mod api;
 mod cli;
+mod crash;
+mod figures;
 mod gate;
 mod observe;
 mod replicas;

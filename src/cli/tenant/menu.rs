@@ -5,11 +5,11 @@ use crate::cli::error::CliError;
 use crate::cli::releases::{self, Act};
 use crate::cli::rollback;
 use crate::cli::tenant::pick::{Picked, pick};
-use crate::cli::tenant::{create, delete, edit, events, list, logs, select, show, status};
+use crate::cli::tenant::{create, delete, edit, events, list, logs, select, show, status, work};
 use crate::cli::tenant::{environment, metrics, resources, restart, scale};
 use crate::cli::ui::Prompt;
 
-const ITEMS: [&str; 21] = [
+const ITEMS: [&str; 22] = [
     "Create",
     "List",
     "Show",
@@ -29,6 +29,7 @@ const ITEMS: [&str; 21] = [
     "Scale",
     "Environment",
     "Resources",
+    "Operation",
     "Select",
     "Delete",
 ];
@@ -71,6 +72,7 @@ async fn with_tenant(context: &Context, verb: &str) -> Result<(), CliError> {
         "Scale" => scale::run(context, scale::Args::of(text)).await,
         "Environment" => environment::run(context, environment::Args::of(text)).await,
         "Resources" => resources::run(context, resources::Args::of(text)).await,
+        "Operation" => work::run(context, &id).await,
         "Restart" => restart::run(context, restart::Args::of(text)).await,
         _ => delete::run(context, delete::Args::of(text)).await,
     }

@@ -21,6 +21,7 @@ mod retry;
 mod scale;
 mod select;
 mod status;
+mod work;
 
 use clap::Subcommand;
 

@@ -2,9 +2,11 @@
 
 use serde_json::json;
 
+use crate::api::operation::{OperationStatus, OperationSummary};
 use crate::api::tenant::{Part, TenantReport};
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
+use crate::cli::operation::status_word as status_word_of;
 use crate::cli::tenant::pick::{Picked, pick};
 use crate::cli::tenant::show::{Lines, shown, status_word};
 use crate::cli::tenant::{TenantArg, local};
@@ -51,9 +53,30 @@ fn text(report: &TenantReport) -> String {
     lines.add("edge", &part(&report.edge));
     lines.add("certificate", &part(&report.certificate));
     if let Some(operation) = &report.current_operation {
-        lines.add("operation", &format!("{} {}", operation.kind, operation.id));
+        lines.add("operation", &standing(operation));
+        if let Some(worker) = &operation.worker {
+            lines.add("held by", &format!("{}, since {}", worker.name, worker.since));
+        }
+        if operation.status == OperationStatus::Stuck {
+            let id = &operation.id;
+            lines.add(
+                "way out",
+                &format!("`systemprompt operation retry {id}` or `systemprompt operation abandon {id}`"),
+            );
+        }
     }
     lines.text
+}
+
+fn standing(operation: &OperationSummary) -> String {
+    format!(
+        "{} {} ({}), asked for by {} at {}",
+        operation.kind,
+        status_word_of(operation.status),
+        operation.id,
+        operation.requested_by,
+        operation.created_at,
+    )
 }
 
 fn part(part: &Part) -> String {

@@ -10,6 +10,7 @@ mod fingerprint;
 mod image;
 mod label;
 mod network;
+mod owner;
 mod parts;
 mod route;
 mod volume;

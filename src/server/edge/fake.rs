@@ -145,6 +145,17 @@ impl Edge for FakeEdge {
         })
     }
 
+    async fn attached(&self, label: &str, network: Option<&str>) -> Result<bool, EdgeError> {
+        let act = |state: &mut State| {
+            let joined = network.is_none_or(|name| {
+                let found = state.networks.get(name);
+                found.is_some_and(|network| network.attached.contains("edge"))
+            });
+            Ok(joined && state.routes.contains_key(label))
+        };
+        self.world.call("edge.attached", act).await
+    }
+
     async fn detach(&self, label: &str, network: Option<&str>) -> Result<(), EdgeError> {
         let act = |state: &mut State| {
             state.routes.remove(label);

@@ -161,6 +161,8 @@ pub trait Edge: Send + Sync {
     async fn waited(&self, label: &str, since: Time) -> Result<Waited, EdgeError>;
     /// The access log of all tenants. The edge keeps the last of it: whoever wants more follows it.
     async fn access(&self, query: AccessQuery) -> Result<AccessStream, EdgeError>;
+    /// Whether there is a way to the tenant; for receipts and the reconciler.
+    async fn attached(&self, label: &str, network: Option<&str>) -> Result<bool, EdgeError>;
     /// Takes that way away again.
     async fn detach(&self, label: &str, network: Option<&str>) -> Result<(), EdgeError>;
     /// Asks for the tenant's certificate, so that it is ready before the first visitor. Answers its state: `ready`.

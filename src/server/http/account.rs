@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -16,6 +16,7 @@ use crate::server::auth::parse_scopes;
 use crate::server::http::App;
 use crate::server::http::error::{Answer, ApiError};
 use crate::server::http::extract::{Caller, Ids, Json as StrictJson, Params};
+use crate::server::http::idempotency::commit;
 use crate::server::http::page::{Paged, Wanted};
 use crate::server::store::api_tokens::ApiTokenRow;
 use crate::server::store::{acts, api_tokens, tenants};
@@ -86,13 +87,12 @@ async fn create_api_token(
         .create_api_token(&mut tx, &caller.account_id, &wanted)
         .await?;
     acts::about(made.row.id.as_str());
-    tx.commit().await?;
     let token = ApiToken {
         token: Some(made.token),
         ..shown(made.row)
     };
     let headers = [(header::CACHE_CONTROL, "no-store")];
-    Ok((StatusCode::CREATED, headers, Json(token)).into_response())
+    commit(&app, tx, (StatusCode::CREATED, headers, Json(token))).await
 }
 
 /// End an API token.
@@ -101,14 +101,13 @@ async fn delete_api_token(
     State(app): State<App>,
     Caller(caller): Caller,
     Ids(id): Ids<TokenId>,
-) -> Answer<StatusCode> {
+) -> Answer<Response> {
     caller.require_account(Scope::Admin)?;
     let mut tx = app.store.begin().await?;
     if !api_tokens::revoke(&mut tx, &caller.account_id, &id, app.clock.now()).await? {
         return Err(ApiError::not_found("token"));
     }
-    tx.commit().await?;
-    Ok(StatusCode::NO_CONTENT)
+    commit(&app, tx, StatusCode::NO_CONTENT).await
 }
 
 fn shown(row: ApiTokenRow) -> ApiToken {

@@ -15,6 +15,7 @@ use crate::server::billing::Buyer;
 use crate::server::http::App;
 use crate::server::http::error::{Answer, ApiError};
 use crate::server::http::extract::{Caller, Ids, Json as StrictJson};
+use crate::server::http::idempotency::commit;
 use crate::server::store::{acts, checkouts};
 
 /// The routes of this file.
@@ -65,14 +66,14 @@ async fn create_checkout(
     if let Some(made) = &row.made {
         acts::on_tenant(&made.tenant_id, Some("owner"));
     }
-    tx.commit().await?;
-    app.provision.wake();
     let checkout = app.billing.shown(&row, &app.public_url);
     let location = HeaderValue::from_str(&format!("/api/v1/checkout/{}", checkout.checkout_id));
     let mut response = (StatusCode::CREATED, Json(checkout)).into_response();
     if let Ok(location) = location {
         response.headers_mut().insert(header::LOCATION, location);
     }
+    let response = commit(&app, tx, response).await?;
+    app.provision.wake();
     Ok(response)
 }
 

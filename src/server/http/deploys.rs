@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -16,8 +16,8 @@ use crate::api::tenant::TenantStatus;
 use crate::server::http::App;
 use crate::server::http::error::{Answer, ApiError};
 use crate::server::http::extract::{Caller, Ids, Json as StrictJson};
+use crate::server::http::idempotency::commit;
 use crate::server::http::problem;
-use crate::server::http::shown::Accepted;
 use crate::server::http::tenants::begin;
 use crate::server::provision::{DeployParams, LostSecret, Work, losses_hint, losses_told};
 use crate::server::registry::GateAccess;
@@ -74,7 +74,7 @@ async fn deploy_tenant(
     Caller(caller): Caller,
     Ids(id): Ids<TenantId>,
     StrictJson(request): StrictJson<DeployRequest>,
-) -> Answer<Accepted> {
+) -> Answer<Response> {
     let (mut tx, tenant) = app.read_tenant(&caller, &id, Scope::Deploy).await?;
     check(&request)?;
     let digest = if request.image == CURRENT {
@@ -108,9 +108,9 @@ async fn deploy_tenant(
         return Err(secrets_missing(&lost));
     }
     let accepted = begin(&mut tx, &app, &caller, (&id, Work::Deploy(params))).await?;
-    tx.commit().await?;
+    let answer = commit(&app, tx, accepted).await?;
     app.provision.wake();
-    Ok(accepted)
+    Ok(answer)
 }
 
 /// Names every secret that would be lost.

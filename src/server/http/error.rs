@@ -80,6 +80,22 @@ impl ApiError {
         self
     }
 
+    /// The document, for somebody else who is to hear the same.
+    #[must_use]
+    pub fn problem(&self) -> Problem {
+        self.0.problem.clone()
+    }
+
+    /// The same answer once more.
+    #[must_use]
+    pub fn from_problem(problem: Problem) -> Self {
+        Self(Box::new(Parts {
+            status: StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            headers: HeaderMap::new(),
+            problem,
+        }))
+    }
+
     /// The status that it answers with.
     #[must_use]
     pub fn status(&self) -> StatusCode {
@@ -145,6 +161,11 @@ impl IntoResponse for ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
+        if let Some(trouble) = error.trouble() {
+            tracing::warn!(error = chain(&error), "the database {trouble}");
+            return Self::new(&problem::UNAVAILABLE, format!("the database {trouble}"))
+                .hint("nothing was changed; tell the server's operator, and try again later");
+        }
         if error.is_away() {
             return Self::unavailable("the database", &error);
         }
@@ -220,6 +241,7 @@ impl From<DecideError> for ApiError {
             DecideError::NotNow { hint, .. } => {
                 Self::new(&problem::OPERATION_STATE, text.trim_end()).hint(hint)
             }
+            DecideError::TooLate { hint, .. } => Self::new(&problem::OPERATION_STATE, text).hint(hint),
             DecideError::Busy => Self::new(&problem::TENANT_BUSY, text),
             DecideError::Store(error) => error.into(),
         }

@@ -1,19 +1,24 @@
 //! How the server is: for load balancers, operators and monitoring.
 
+use std::time::{Duration, Instant};
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::from_fn;
 use axum::response::IntoResponse;
+use tokio::sync::Mutex;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::health::{Health, JobsHealth};
+use crate::api::problem::Problem;
 use crate::server::http::App;
 use crate::server::http::error::{Answer, ApiError};
 use crate::server::http::extract::Caller;
 use crate::server::http::layers::loopback_only;
-use crate::server::store::operations;
+use crate::server::http::problem::UNAVAILABLE;
+use crate::server::store::{operations, settings};
 
 /// Routes that anybody may call, and the one for this machine only.
 pub fn open_routes() -> OpenApiRouter<App> {
@@ -43,16 +48,55 @@ async fn get_livez() -> &'static str {
     "ok\n"
 }
 
-/// The server can answer: its database does.
+/// Whether the database takes writes, asked anew every few seconds at most.
+#[derive(Debug, Default)]
+pub struct Readiness(Mutex<Option<(Instant, Result<(), Problem>)>>);
+
+/// For how long an answer holds: whoever routes requests asks often.
+const READY_FOR: Duration = Duration::from_secs(1);
+/// For how long the database may take to write one row.
+const WRITE_WITHIN: Duration = Duration::from_secs(3);
+/// Where that row is.
+const LAST_CHECK: &str = "last-readiness-check";
+
+impl Readiness {
+    async fn check(&self, app: &App) -> Answer<()> {
+        let mut last = self.0.lock().await;
+        if let Some((at, answer)) = &*last
+            && at.elapsed() < READY_FOR
+        {
+            return answer.clone().map_err(ApiError::from_problem);
+        }
+        let answer = write_one(app).await;
+        let kept = answer.as_ref().copied().map_err(ApiError::problem);
+        *last = Some((Instant::now(), kept));
+        answer
+    }
+}
+
+/// A database that only answers questions is locked, read-only or full: it takes no work.
+async fn write_one(app: &App) -> Answer<()> {
+    let written = async {
+        let mut tx = app.store.begin().await?;
+        settings::put(&mut tx, LAST_CHECK, &app.clock.now().to_string()).await?;
+        tx.commit().await
+    };
+    match tokio::time::timeout(WRITE_WITHIN, written).await {
+        Ok(written) => Ok(written?),
+        Err(_) => Err(ApiError::new(
+            &UNAVAILABLE,
+            format!("the database took no write within {} s", WRITE_WITHIN.as_secs()),
+        )),
+    }
+}
+
+/// The server can answer and take work: its database takes writes.
 #[utoipa::path(get, path = "/readyz", tag = "Server", responses((status = 200, body = String)))]
 async fn get_readyz(State(app): State<App>) -> Answer<&'static str> {
-    match app.store.ping().await {
-        Ok(()) if app.stopping.is_cancelled() => Err(ApiError::new(
-            &crate::server::http::problem::UNAVAILABLE,
-            "the server is stopping",
-        )),
+    match app.ready.check(&app).await {
+        Ok(()) if app.stopping.is_cancelled() => Err(ApiError::new(&UNAVAILABLE, "the server is stopping")),
         Ok(()) => Ok("ok\n"),
-        Err(error) => Err(ApiError::unavailable("the database", &error)),
+        Err(error) => Err(error),
     }
 }
 

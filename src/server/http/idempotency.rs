@@ -1,22 +1,28 @@
 //! `Idempotency-Key`: a request that is sent again is answered again and not done again.
 //!
 //! A keyed request is done to its end even when the caller has gone, so that the answer is there when they ask again.
+//! Handlers that begin work keep their answer in the transaction that begins it ([`commit`]): whatever ends the server
+//! after that, a repeated request is answered and does not begin the work twice.
 //! Stored answers are sealed: some hold a token that is stored nowhere else.
 
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest as _, Request, State};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::extract::{FromRequest as _, MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::api::problem::Problem;
 use crate::server::auth::Principal;
+use crate::server::failpoint;
 use crate::server::http::App;
 use crate::server::http::error::{Answer, ApiError, chain};
 use crate::server::http::extract::unread;
 use crate::server::http::problem;
 use crate::server::store::idempotency_keys::{KeyedRow, RequestKey, StoredAnswer};
-use crate::server::store::{StoreError, idempotency_keys};
+use crate::server::store::{StoreError, Tx, idempotency_keys};
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -27,6 +33,48 @@ pub const STALE_SECONDS: i64 = 120;
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 const PURPOSE: &str = "idempotency";
 const KEPT_HEADERS: [HeaderName; 3] = [header::CONTENT_TYPE, header::LOCATION, header::LINK];
+
+tokio::task_local! {
+    /// The keyed request that is being done.
+    static KEYED: Keyed;
+}
+
+#[derive(Clone)]
+struct Keyed {
+    key: RequestKey,
+    /// Whether its answer lasts already.
+    kept: Arc<AtomicBool>,
+}
+
+/// Commits a handler's work, with its answer in the same transaction where the request has a key.
+///
+/// # Errors
+/// The store fails; then neither the work nor the answer lasts.
+pub async fn commit(app: &App, mut tx: Tx, answer: impl IntoResponse) -> Answer<Response> {
+    let (parts, body) = answer.into_response().into_parts();
+    let body = axum::body::to_bytes(body, MAX_ANSWER_BYTES)
+        .await
+        .map_err(|error| ApiError::internal(&error))?;
+    let keyed = KEYED.try_with(Clone::clone).ok();
+    if let Some(keyed) = &keyed {
+        let sealed = app.auth.keys().seal(PURPOSE, &app.clock, &body)?;
+        let stored = StoredAnswer {
+            status: u32::from(parts.status.as_u16()),
+            headers: kept_headers(&parts.headers),
+            body: sealed,
+        };
+        if !idempotency_keys::finish(&mut tx, &keyed.key, &stored).await? {
+            return Err(still_running());
+        }
+    }
+    failpoint::pass("committing");
+    tx.commit().await?;
+    failpoint::pass("committed");
+    if let Some(keyed) = &keyed {
+        keyed.kept.store(true, Ordering::Relaxed);
+    }
+    Ok(Response::from_parts(parts, Body::from(body)))
+}
 
 /// Answers a keyed request that was answered before; does every other one.
 pub async fn replay_or_do(State(app): State<App>, request: Request, next: Next) -> Answer<Response> {
@@ -55,12 +103,24 @@ pub async fn replay_or_do(State(app): State<App>, request: Request, next: Next) 
     if let Some(answer) = claim(&app, &key, &fingerprint).await? {
         return Ok(answer);
     }
+    let route = parts
+        .extensions
+        .get::<MatchedPath>()
+        .map(|path| format!("{} {}", parts.method, path.as_str()));
     let request = Request::from_parts(parts, Body::from(body));
     let worker = app.clone();
-    let done = app.tasks.spawn(async move {
-        let response = next.run(request).await;
-        keep(&worker, &key, response).await
-    });
+    let keyed = Keyed {
+        key,
+        kept: Arc::default(),
+    };
+    let work = async move {
+        failpoint::pass("claimed");
+        let response = KEYED.scope(keyed.clone(), next.run(request)).await;
+        keep(&worker, &keyed, response).await
+    };
+    let done = app
+        .tasks
+        .spawn(failpoint::within(|| route.unwrap_or_default(), work));
     match done.await {
         Ok(response) => Ok(response),
         Err(error) => Err(ApiError::internal(&error)),
@@ -93,7 +153,9 @@ async fn claim(app: &App, key: &RequestKey, fingerprint: &str) -> Answer<Option<
             return known(app, &row, fingerprint).map(Some);
         }
     }
-    idempotency_keys::release(&mut tx, key).await?;
+    // Looked at again by the statement itself: another replica may have claimed it a moment ago.
+    let stale = now.plus_seconds(-STALE_SECONDS);
+    idempotency_keys::release_dead(&mut tx, key, now, stale).await?;
     let ends = now.plus_seconds(KEPT_SECONDS);
     match idempotency_keys::claim(&mut tx, key, fingerprint, now, ends).await {
         Ok(()) => {}
@@ -164,7 +226,10 @@ fn replay(app: &App, answer: &StoredAnswer) -> Answer<Response> {
 }
 
 /// Keeps a final answer under its key; gives the key back where the request may be made again.
-async fn keep(app: &App, key: &RequestKey, response: Response) -> Response {
+async fn keep(app: &App, keyed: &Keyed, response: Response) -> Response {
+    if keyed.kept.load(Ordering::Relaxed) {
+        return response;
+    }
     let problem = response.extensions().get::<Problem>().cloned();
     let worth_keeping =
         response.status().is_success() || problem.as_ref().is_some_and(|problem| !problem.retryable);
@@ -186,7 +251,8 @@ async fn keep(app: &App, key: &RequestKey, response: Response) -> Response {
         _ => None,
     };
     // The work is done: when its answer cannot be kept, the caller gets it all the same.
-    if let Err(error) = write_down(app, key, stored).await {
+    failpoint::pass("done");
+    if let Err(error) = write_down(app, &keyed.key, stored).await {
         tracing::error!(
             error = chain(&error),
             "failed to keep the answer to a keyed request"
@@ -198,7 +264,7 @@ async fn keep(app: &App, key: &RequestKey, response: Response) -> Response {
 async fn write_down(app: &App, key: &RequestKey, answer: Option<StoredAnswer>) -> Result<(), StoreError> {
     let mut tx = app.store.begin().await?;
     match answer {
-        Some(answer) => idempotency_keys::finish(&mut tx, key, &answer).await?,
+        Some(answer) => idempotency_keys::finish(&mut tx, key, &answer).await.map(drop)?,
         None => idempotency_keys::release(&mut tx, key).await?,
     }
     tx.commit().await

@@ -20,6 +20,7 @@ pub mod openapi;
 pub mod operations;
 pub mod page;
 pub mod problem;
+pub mod reconcile;
 pub mod releases;
 pub mod secrets;
 pub mod shown;
@@ -74,6 +75,8 @@ pub struct Parts {
     pub metrics: PrometheusHandle,
     /// The server's own address, without a slash at its end.
     pub public_url: String,
+    /// Whether the database takes writes.
+    pub ready: health::Readiness,
     /// Cancelled when the server stops: streams end.
     pub stopping: CancellationToken,
     /// Work that goes on when its caller has gone.
@@ -148,6 +151,7 @@ fn guarded_routes() -> OpenApiRouter<App> {
         .merge(secrets::routes())
         .merge(operations::routes())
         .merge(audit::routes())
+        .merge(reconcile::routes())
 }
 
 /// Every route as it is described, without its layers.

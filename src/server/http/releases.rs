@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -14,9 +15,9 @@ use crate::server::auth::Principal;
 use crate::server::http::App;
 use crate::server::http::error::{Answer, ApiError};
 use crate::server::http::extract::{Caller, Ids, Json as StrictJson, Params};
+use crate::server::http::idempotency::commit;
 use crate::server::http::page::{Paged, Wanted};
 use crate::server::http::problem;
-use crate::server::http::shown::Accepted;
 use crate::server::http::tenants::begin;
 use crate::server::provision::{RollbackParams, Work};
 use crate::server::store::tenants::TenantRow;
@@ -148,7 +149,7 @@ async fn rollback_tenant(
     Caller(caller): Caller,
     Ids(id): Ids<TenantId>,
     StrictJson(request): StrictJson<RollbackRequest>,
-) -> Answer<Accepted> {
+) -> Answer<Response> {
     if request
         .message
         .as_ref()
@@ -171,9 +172,9 @@ async fn rollback_tenant(
         message: request.message,
     };
     let accepted = begin(&mut tx, &app, &caller, (&id, Work::Rollback(params))).await?;
-    tx.commit().await?;
+    let answer = commit(&app, tx, accepted).await?;
     app.provision.wake();
-    Ok(accepted)
+    Ok(answer)
 }
 
 /// The plan of provisioning, and what the tenant's plan allows.

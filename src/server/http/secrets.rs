@@ -19,6 +19,7 @@ use crate::server::auth::Principal;
 use crate::server::http::App;
 use crate::server::http::error::{Answer, ApiError};
 use crate::server::http::extract::{Caller, Ids, Json as StrictJson, Params};
+use crate::server::http::idempotency::commit;
 use crate::server::http::page::{Paged, Wanted};
 use crate::server::http::problem;
 use crate::server::provision::{NewOperation, Work};
@@ -243,18 +244,19 @@ async fn finish(app: &App, mut tx: Tx, caller: &Principal, change: Change) -> An
     } else {
         None
     };
-    tx.commit().await?;
-    app.provision.announce(id);
-    app.provision.wake();
     let location = operation_id.as_ref().map(|id| format!("/api/v1/operations/{id}"));
     let body = Json(SecretChange {
         secret: change.secret,
         operation_id,
     });
-    Ok(match location {
+    let answer = match location {
         Some(location) => (StatusCode::ACCEPTED, [(header::LOCATION, location)], body).into_response(),
         None => body.into_response(),
-    })
+    };
+    let answer = commit(app, tx, answer).await?;
+    app.provision.announce(id);
+    app.provision.wake();
+    Ok(answer)
 }
 
 fn check_living(tenant: &TenantRow) -> Answer<()> {
@@ -302,13 +304,12 @@ async fn confirm_credentials(
     State(app): State<App>,
     Caller(caller): Caller,
     Ids((id, token)): Ids<(TenantId, String)>,
-) -> Answer<StatusCode> {
+) -> Answer<Response> {
     let (mut tx, _) = app.write_tenant(&caller, &id, Scope::Secrets).await?;
     if !app.provision.confirm_credentials(&mut tx, &id, &token).await? {
         return Err(no_grant());
     }
-    tx.commit().await?;
-    Ok(StatusCode::NO_CONTENT)
+    commit(&app, tx, StatusCode::NO_CONTENT).await
 }
 
 fn no_grant() -> ApiError {

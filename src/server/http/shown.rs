@@ -43,6 +43,8 @@ impl App {
 pub async fn shown_operation(tx: &mut Tx, row: OperationRow) -> Result<Operation, StoreError> {
     let steps = operation_steps::list(tx, &row.id).await?;
     Ok(Operation {
+        worker: row.worker(),
+        events_after: row.events_after,
         id: row.id,
         tenant_id: row.tenant_id,
         kind: row.kind,

@@ -1,6 +1,7 @@
 //! What can be done to a tenant by one word: suspend, activate, restart, retry, rotate.
 
 use axum::extract::State;
+use axum::response::Response;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -11,10 +12,11 @@ use crate::server::auth::Principal;
 use crate::server::http::App;
 use crate::server::http::error::{Answer, ApiError};
 use crate::server::http::extract::{Caller, Ids};
+use crate::server::http::idempotency::commit;
+use crate::server::http::operations::decide;
 use crate::server::http::problem;
-use crate::server::http::shown::{Accepted, shown_operation};
 use crate::server::http::tenants::begin;
-use crate::server::provision::Work;
+use crate::server::provision::{Decision, Work};
 use crate::server::store::operations;
 
 /// The routes of this file.
@@ -27,12 +29,12 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(rotate_credentials, rotate_credentials_by_patch))
 }
 
-async fn act(app: &App, caller: &Principal, id: &TenantId, (scope, work): (Scope, Work)) -> Answer<Accepted> {
+async fn act(app: &App, caller: &Principal, id: &TenantId, (scope, work): (Scope, Work)) -> Answer<Response> {
     let (mut tx, _) = app.write_tenant(caller, id, scope).await?;
     let accepted = begin(&mut tx, app, caller, (id, work)).await?;
-    tx.commit().await?;
+    let answer = commit(app, tx, accepted).await?;
     app.provision.wake();
-    Ok(accepted)
+    Ok(answer)
 }
 
 /// Stop its compute and keep its data.
@@ -44,7 +46,7 @@ async fn suspend_tenant(
     State(app): State<App>,
     Caller(caller): Caller,
     Ids(id): Ids<TenantId>,
-) -> Answer<Accepted> {
+) -> Answer<Response> {
     act(&app, &caller, &id, (Scope::Admin, Work::Suspend)).await
 }
 
@@ -57,7 +59,7 @@ async fn activate_tenant(
     State(app): State<App>,
     Caller(caller): Caller,
     Ids(id): Ids<TenantId>,
-) -> Answer<Accepted> {
+) -> Answer<Response> {
     act(&app, &caller, &id, (Scope::Admin, Work::Activate)).await
 }
 
@@ -70,7 +72,7 @@ async fn restart_tenant(
     State(app): State<App>,
     Caller(caller): Caller,
     Ids(id): Ids<TenantId>,
-) -> Answer<Accepted> {
+) -> Answer<Response> {
     act(&app, &caller, &id, (Scope::Deploy, Work::Restart)).await
 }
 
@@ -83,7 +85,7 @@ async fn retry_provision(
     State(app): State<App>,
     Caller(caller): Caller,
     Ids(id): Ids<TenantId>,
-) -> Answer<Accepted> {
+) -> Answer<Response> {
     let (mut tx, tenant) = app.read_tenant(&caller, &id, Scope::Admin).await?;
     let created = operations::find_newest(&mut tx, &tenant.id, Work::CreateTenant.kind()).await?;
     drop(tx);
@@ -93,10 +95,7 @@ async fn retry_provision(
             "nothing has tried to create this tenant yet",
         )
     })?;
-    app.provision.retry(&created.id).await?;
-    let mut tx = app.store.begin_read().await?;
-    let row = operations::get(&mut tx, &created.id).await?;
-    Ok(Accepted(shown_operation(&mut tx, row).await?))
+    decide(&app, Decision::Retry, &created.id).await
 }
 
 /// Give the tenant a new database login and let the old one go, without a gap.
@@ -108,7 +107,7 @@ async fn rotate_credentials(
     State(app): State<App>,
     Caller(caller): Caller,
     Ids(id): Ids<TenantId>,
-) -> Answer<Accepted> {
+) -> Answer<Response> {
     act(&app, &caller, &id, (Scope::Secrets, Work::RotateCredentials)).await
 }
 
@@ -121,6 +120,6 @@ async fn rotate_credentials_by_patch(
     state: State<App>,
     caller: Caller,
     id: Ids<TenantId>,
-) -> Answer<Accepted> {
+) -> Answer<Response> {
     rotate_credentials(state, caller, id).await
 }

@@ -16,6 +16,7 @@ use crate::server::auth::Principal;
 use crate::server::http::App;
 use crate::server::http::error::{Answer, ApiError};
 use crate::server::http::extract::{Caller, Ids, Json as StrictJson, Params};
+use crate::server::http::idempotency::commit;
 use crate::server::http::page::{Paged, Wanted};
 use crate::server::http::problem;
 use crate::server::http::shown::Accepted;
@@ -130,12 +131,13 @@ async fn update_tenant(
         (None, None) => None,
     };
     let row = tenants::get(&mut tx, &id).await?;
-    tx.commit().await?;
-    app.provision.wake();
-    Ok(match accepted {
+    let answer = match accepted {
         Some(accepted) => accepted.into_response(),
         None => Json(app.shown_tenant(row)).into_response(),
-    })
+    };
+    let answer = commit(&app, tx, answer).await?;
+    app.provision.wake();
+    Ok(answer)
 }
 
 /// The operation that a change needs, if it needs one.
@@ -190,12 +192,12 @@ async fn delete_tenant(
     State(app): State<App>,
     Caller(caller): Caller,
     Ids(id): Ids<TenantId>,
-) -> Answer<Accepted> {
+) -> Answer<Response> {
     let (mut tx, _) = app.write_tenant(&caller, &id, Scope::Admin).await?;
     let accepted = begin(&mut tx, &app, &caller, (&id, Work::DeleteTenant)).await?;
-    tx.commit().await?;
+    let answer = commit(&app, tx, accepted).await?;
     app.provision.wake();
-    Ok(accepted)
+    Ok(answer)
 }
 
 /// Queues work on a tenant in the caller's transaction.

@@ -249,6 +249,8 @@ pub trait Provider: Send + Sync {
     async fn list_printers(&self) -> Result<Vec<Printer>, ProviderError>;
     /// What a machine uses; `None` when it does not run.
     async fn usage(&self, machine_id: &str) -> Result<Option<Usage>, ProviderError>;
+    /// Ids of the tenants to whom anything belongs that carries this installation's labels.
+    async fn list_tenants(&self) -> Result<Vec<String>, ProviderError>;
 
     /// Everything that this provider has for the tenant, for receipts and the reconciler.
     async fn list_resources(&self, spec: &TenantSpec) -> Result<Vec<Made>, ProviderError>;

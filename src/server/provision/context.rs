@@ -1,23 +1,20 @@
 //! What the engine and its steps work with: the parts of the server, and the operation as it stands.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::id::TenantId;
-use crate::api::release::ImageConfig;
 use crate::api::tenant::TenantStatus;
 use crate::server::clock::Clock;
 use crate::server::databases::{DatabaseError, TenantDatabases};
 use crate::server::edge::{Edge, EdgeError};
-use crate::server::providers::{Provider, ProviderError, PullCredential, TenantSpec};
+use crate::server::providers::{Provider, ProviderError, TenantSpec};
+use crate::server::provision::images::Images;
 use crate::server::provision::secrets::SecretError;
-use crate::server::registry::{Collected, Gate, GateAccess, GateError};
+use crate::server::registry::GateError;
 use crate::server::store::events::NewEvent;
 use crate::server::store::operation_steps::StepRow;
 use crate::server::store::operations::OperationRow;
@@ -25,71 +22,11 @@ use crate::server::store::tenants::TenantRow;
 use crate::server::store::{Store, StoreError};
 use crate::server::vault::{Vault, VaultError};
 
-/// Where images come from: the gate, or a stand-in in tests.
-#[async_trait]
-pub trait Images: Send + Sync {
-    /// Host and port, as an image reference begins.
-    fn registry_host(&self) -> &str;
-    /// What the tenant's image of that digest says of itself; `None` when there is none.
-    async fn describe(&self, tenant: &TenantId, digest: &str) -> Result<Option<ImageConfig>, GateError>;
-    /// A credential with which the provider may pull the tenant's images, for some minutes.
-    fn pull_credential(&self, tenant: &TenantId) -> PullCredential;
-    /// Removes what of the tenant's content is no part of the images of `keep` or of a push under way.
-    async fn collect(
-        &self,
-        tenant: &TenantId,
-        keep: &BTreeSet<String>,
-        unused_for_seconds: i64,
-    ) -> Result<Collected, GateError>;
-    /// Removes everything of the tenant.
-    async fn remove_tenant(&self, tenant: &TenantId) -> Result<(), GateError>;
-    /// Whether the object store works.
-    async fn ping(&self) -> Result<(), GateError>;
-}
-
-/// A pull of a large image over a slow line must end within this.
-const PULL_SECONDS: u32 = 1800;
-
-#[async_trait]
-impl Images for Gate {
-    fn registry_host(&self) -> &str {
-        Self::registry_host(self)
-    }
-
-    async fn describe(&self, tenant: &TenantId, digest: &str) -> Result<Option<ImageConfig>, GateError> {
-        Self::describe(self, tenant, digest).await
-    }
-
-    fn pull_credential(&self, tenant: &TenantId) -> PullCredential {
-        let (password, _) = self.mint(tenant, GateAccess::Pull, PULL_SECONDS);
-        PullCredential {
-            registry: Self::registry_host(self).to_owned(),
-            username: "systemprompt".to_owned(),
-            password,
-        }
-    }
-
-    async fn collect(
-        &self,
-        tenant: &TenantId,
-        keep: &BTreeSet<String>,
-        unused_for_seconds: i64,
-    ) -> Result<Collected, GateError> {
-        Self::collect(self, tenant, keep, unused_for_seconds).await
-    }
-
-    async fn remove_tenant(&self, tenant: &TenantId) -> Result<(), GateError> {
-        Self::remove_tenant(self, tenant).await
-    }
-
-    async fn ping(&self) -> Result<(), GateError> {
-        Self::ping(self).await
-    }
-}
-
 /// How patient the engine is, and how much it does at once.
 #[derive(Clone, Debug)]
 pub struct ProvisionSettings {
+    /// Who works: process and machine, as people are told.
+    pub worker: String,
     /// Operations at once.
     pub workers: usize,
     /// For how long a worker that is not heard of keeps its operation.
@@ -98,6 +35,8 @@ pub struct ProvisionSettings {
     pub heartbeat: Duration,
     /// How often the table is looked at when nobody wakes the engine.
     pub poll: Duration,
+    /// How often the ledger is compared with what the provider has.
+    pub reconcile_every: Duration,
     /// The wait after the first failure of a step; it doubles.
     pub retry_first: Duration,
     /// The longest wait between two tries.
@@ -129,10 +68,12 @@ pub struct ProvisionSettings {
 impl Default for ProvisionSettings {
     fn default() -> Self {
         Self {
+            worker: format!("process {}", std::process::id()),
             workers: 8,
             lease_seconds: 20,
             heartbeat: Duration::from_secs(5),
             poll: Duration::from_secs(1),
+            reconcile_every: Duration::from_secs(300),
             retry_first: Duration::from_millis(500),
             retry_most: Duration::from_secs(30),
             attempts: 10,

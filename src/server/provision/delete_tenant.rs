@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use crate::api::receipt::{Receipt, ReceiptLine};
 use crate::api::tenant::{DatabaseKind, TenantStatus};
+use crate::server::failpoint;
 use crate::server::provision::context::{Case, Failure, Parts, StepContext, StepError};
 use crate::server::provision::create_tenant::drop_database;
 use crate::server::provision::deploy::{abandoned, stuck};
@@ -12,7 +13,7 @@ use crate::server::provision::rollout::stop_all_but;
 use crate::server::provision::saga::{Ending, Saga, StepDefinition, step};
 use crate::server::store::events::NewEvent;
 use crate::server::store::secret_versions::{self, SecretScope};
-use crate::server::store::{resources, tenant_keys};
+use crate::server::store::{credential_grants, resources, tenant_keys};
 
 /// The saga.
 pub(super) struct DeleteTenant;
@@ -69,7 +70,8 @@ impl Saga for DeleteTenant {
                 Ok(Effects::none().gone_kinds(&["network"]))
             }
             "remove-images" => {
-                parts.images.remove_tenant(&cx.case.tenant.id).await?;
+                let removed = parts.images.remove_tenant(&cx.case.tenant.id);
+                failpoint::call("images.remove_tenant", removed).await?;
                 Ok(Effects::none().gone_kinds(&["image"]))
             }
             "destroy-secrets" => destroy_secrets(cx).await,
@@ -130,11 +132,15 @@ async fn verify_absent(cx: &StepContext<'_>) -> Result<Effects, StepError> {
     if tenant.database == DatabaseKind::Postgres && parts.databases.exists(&tenant.id).await? {
         left.push("its database or a role of it".to_owned());
     }
-    let mut tx = parts.store.begin_read().await?;
-    if tenant_keys::find(&mut tx, &tenant.id).await?.is_some() {
-        left.push("its data key".to_owned());
+    let network = parts.provider.edge_network(&case.spec()?);
+    if parts.edge.attached(&tenant.label, network.as_deref()).await? {
+        left.push("the edge's way to it".to_owned());
     }
-    drop(tx);
+    let images = parts.images.has_any(&tenant.id);
+    if failpoint::call("images.has_any", images).await? {
+        left.push("images of it".to_owned());
+    }
+    left.extend(sealed_things(cx).await?);
     if !left.is_empty() {
         return Err(StepError::Fatal(Box::new(Failure {
             code: "resources-left".to_owned(),
@@ -158,6 +164,28 @@ async fn verify_absent(cx: &StepContext<'_>) -> Result<Effects, StepError> {
         .change(Change::Receipt(body)))
 }
 
+/// What the store still has that should not be readable any more.
+async fn sealed_things(cx: &StepContext<'_>) -> Result<Vec<String>, StepError> {
+    let tenant = &cx.case.tenant.id;
+    let mut left = Vec::new();
+    let mut tx = cx.parts.store.begin_read().await?;
+    if tenant_keys::find(&mut tx, tenant).await?.is_some() {
+        left.push("its data key".to_owned());
+    }
+    for scope in [SecretScope::User, SecretScope::Platform] {
+        for row in secret_versions::list_latest(&mut tx, tenant, scope).await? {
+            left.push(format!("the secret `{}`", row.key));
+        }
+    }
+    if credential_grants::find_open(&mut tx, tenant, cx.parts.clock.now())
+        .await?
+        .is_some()
+    {
+        left.push("a one-time grant of its credentials".to_owned());
+    }
+    Ok(left)
+}
+
 async fn lines(cx: &StepContext<'_>) -> Result<Vec<ReceiptLine>, StepError> {
     let tenant = &cx.case.tenant.id;
     let mut tx = cx.parts.store.begin_read().await?;
@@ -167,6 +195,7 @@ async fn lines(cx: &StepContext<'_>) -> Result<Vec<ReceiptLine>, StepError> {
         .map(|line| {
             let (found, checked_with) = match line.kind.as_str() {
                 "database" | "database-role" => ("absent", "databases"),
+                "route" => ("absent", "edge"),
                 // In the edge's own cache, of no use without the route.
                 "certificate" => ("expires", "edge"),
                 _ => ("absent", "provider"),

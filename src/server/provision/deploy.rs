@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use crate::api::operation::OperationError;
 use crate::api::release::Release;
 use crate::api::tenant::TenantStatus;
+use crate::server::failpoint;
 use crate::server::provision::context::{Case, Failure, Parts, StepContext, StepError};
 use crate::server::provision::effects::{Change, Effects};
 use crate::server::provision::kept_secrets::{losses_hint, losses_told, next_secrets};
@@ -130,7 +131,8 @@ async fn verify_image(cx: &StepContext<'_>) -> Result<Effects, StepError> {
 
 /// Sees that the registry has the image, and keeps what it says of itself.
 pub(super) async fn require_image(cx: &StepContext<'_>, digest: &str) -> Result<Effects, StepError> {
-    let Some(image) = cx.parts.images.describe(&cx.case.tenant.id, digest).await? else {
+    let asked = cx.parts.images.describe(&cx.case.tenant.id, digest);
+    let Some(image) = failpoint::call("images.describe", asked).await? else {
         return Err(StepError::Fatal(Box::new(Failure {
             code: "image-not-found".to_owned(),
             message: format!("failed to find `{digest}` in the registry"),

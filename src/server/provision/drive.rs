@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::operation::{OperationError, OperationStatus};
+use crate::api::tenant::TenantStatus;
 use crate::api::time::Time;
+use crate::server::failpoint;
 use crate::server::provision::context::{Case, Failure, Parts, StepContext, StepError};
-use crate::server::provision::deploy::stuck;
 use crate::server::provision::effects::Effects;
 use crate::server::provision::saga::{Ending, Next, Saga, Standing, StepDefinition, next, saga_of};
+use crate::server::provision::standstill::{give_up, unknown_kind};
 use crate::server::provision::told::{log_failure, log_retry, log_unrecorded, tell};
 use crate::server::provision::{Inner, record};
 use crate::server::store::events::NewEvent;
@@ -35,6 +38,9 @@ pub enum Checkpoint {
 /// How often in a row a worker tries to write down what was done.
 const RECORD_ATTEMPTS: u32 = 5;
 
+/// Nobody waits longer than this between two tries because a provider said so.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
 /// Whether the worker goes on with the operation.
 enum Turn {
     GoOn,
@@ -46,6 +52,8 @@ enum Turn {
 pub(super) struct Signals {
     pub(super) stop: CancellationToken,
     pub(super) abort: CancellationToken,
+    /// Counts decisions of people: whoever works on an operation looks whether it is about that one.
+    pub(super) turned: watch::Sender<u64>,
 }
 
 struct Worker<'a> {
@@ -56,6 +64,10 @@ struct Worker<'a> {
 
 /// Works on a claimed operation until it ends, waits, or is somebody else's.
 pub(super) async fn drive(inner: &Inner, claimed: &OperationRow) {
+    failpoint::within(|| claimed.kind.clone(), go_on(inner, claimed)).await;
+}
+
+async fn go_on(inner: &Inner, claimed: &OperationRow) {
     inner.checkpoint(Checkpoint::Claimed).await;
     let mut failures = 0;
     loop {
@@ -81,48 +93,6 @@ pub(super) async fn drive(inner: &Inner, claimed: &OperationRow) {
     }
 }
 
-/// A store that cannot be reached is waited for: the lease ends by itself and the operation is taken up where its log
-/// stands. Anything else would fail in the same way for ever, so people are told.
-async fn give_up(inner: &Inner, claimed: &OperationRow, error: &StoreError) {
-    if matches!(error, StoreError::Statement(_) | StoreError::Open(_)) {
-        return;
-    }
-    if let Err(error) = stick(inner, claimed).await {
-        log_unrecorded(claimed, &error);
-    }
-}
-
-/// An operation whose progress cannot be written, though the store can be: only people can say what is right.
-async fn stick(inner: &Inner, claimed: &OperationRow) -> Result<(), StoreError> {
-    let case = record::load(&inner.parts.store, &claimed.id).await?;
-    if case.operation.fence != claimed.fence {
-        return Ok(());
-    }
-    stop_stuck(
-        inner,
-        &case,
-        "unrecordable",
-        "the server could not write down what was done".to_owned(),
-    )
-    .await
-}
-
-/// Ends a worker's part with an error that no step has.
-async fn stop_stuck(inner: &Inner, case: &Case, code: &str, message: String) -> Result<(), StoreError> {
-    let mut told = case.clone();
-    told.operation.error = Some(OperationError {
-        code: code.to_owned(),
-        step: String::new(),
-        message,
-        hint: None,
-        log_tail: Vec::new(),
-    });
-    record::conclude(&inner.parts, case, Ending::Stuck, &stuck(&told)).await?;
-    tell(case, Ending::Stuck, inner.parts.clock.now());
-    inner.announce(&case.tenant.id);
-    Ok(())
-}
-
 async fn turn(inner: &Inner, claimed: &OperationRow) -> Result<Turn, StoreError> {
     let parts = &inner.parts;
     let case = record::load(&parts.store, &claimed.id).await?;
@@ -132,7 +102,8 @@ async fn turn(inner: &Inner, claimed: &OperationRow) -> Result<Turn, StoreError>
         });
     }
     let Some(saga) = saga_of(&case.operation.kind).filter(|saga| knows(*saga, &case)) else {
-        return unknown_kind(inner, case).await;
+        unknown_kind(inner, &case).await?;
+        return Ok(Turn::LetGo);
     };
     let undo: Vec<bool> = saga.steps().iter().map(|step| step.undo).collect();
     let log: Vec<StepStatus> = case.steps.iter().map(|row| row.status).collect();
@@ -148,16 +119,45 @@ async fn turn(inner: &Inner, claimed: &OperationRow) -> Result<Turn, StoreError>
     }
     match what {
         Next::Finish(ending) => {
-            let effects = saga.conclude(ending, parts, &case);
+            let effects = if ending == Ending::Undone && untouched(&case) {
+                Effects::none().event(NewEvent::new(
+                    "operation_cancelled",
+                    format!("`{}` was taken back before it had begun", case.operation.kind),
+                ))
+            } else {
+                saga.conclude(ending, parts, &case)
+            };
             record::conclude(parts, &case, ending, &effects).await?;
             tell(&case, ending, parts.clock.now());
             inner.announce(&case.tenant.id);
             inner.checkpoint(Checkpoint::Concluded).await;
             Ok(Turn::LetGo)
         }
-        Next::Run(at) => Worker { inner, saga, case }.step(at, StepStatus::Running).await,
-        Next::Undo(at) => Worker { inner, saga, case }.step(at, StepStatus::Undoing).await,
+        Next::Run(at) => run_step(Worker { inner, saga, case }, at, StepStatus::Running).await,
+        Next::Undo(at) => run_step(Worker { inner, saga, case }, at, StepStatus::Undoing).await,
     }
+}
+
+async fn run_step(worker: Worker<'_>, at: usize, status: StepStatus) -> Result<Turn, StoreError> {
+    let (kind, step) = (
+        worker.case.operation.kind.clone(),
+        worker.case.steps.get(at).map(|row| row.name.clone()),
+    );
+    let scope = || {
+        let undo = if status == StepStatus::Undoing {
+            "/undo"
+        } else {
+            ""
+        };
+        format!("{kind}/{}{undo}", step.unwrap_or_default())
+    };
+    failpoint::within(scope, worker.step(at, status)).await
+}
+
+/// Nothing was begun, so the tenant is as it was before; one that does not exist yet is not as it shall be.
+fn untouched(case: &Case) -> bool {
+    case.tenant.status != TenantStatus::Pending
+        && case.steps.iter().all(|row| row.status == StepStatus::Waiting)
 }
 
 /// A log that names other steps than this program has was written by another version of it.
@@ -168,13 +168,6 @@ fn knows(saga: &dyn Saga, case: &Case) -> bool {
             .iter()
             .zip(&case.steps)
             .all(|(step, row)| step.name == row.name)
-}
-
-async fn unknown_kind(inner: &Inner, case: Case) -> Result<Turn, StoreError> {
-    let kind = &case.operation.kind;
-    let message = format!("this server does not know the steps of `{kind}` as they were queued");
-    stop_stuck(inner, &case, "unknown-operation", message).await?;
-    Ok(Turn::LetGo)
 }
 
 impl Worker<'_> {
@@ -193,7 +186,9 @@ impl Worker<'_> {
             .then(|| self.saga.announce(definition.name, &self.case))
             .flatten();
         let told = event.is_some();
-        record::begin_step(parts, &self.case, (definition, status), event, &before).await?;
+        if !record::begin_step(parts, &self.case, (definition, status), event, &before).await? {
+            return Ok(Turn::GoOn);
+        }
         self.case.steps[at].status = status;
         self.case.steps[at].attempts += 1;
         if told {
@@ -234,32 +229,40 @@ impl Worker<'_> {
         tokio::pin!(work);
         let mut heartbeat = tokio::time::interval(parts.settings.heartbeat);
         heartbeat.tick().await;
+        let mut turned = signals.turned.subscribe();
         loop {
-            tokio::select! {
+            let standing = tokio::select! {
                 outcome = &mut work => return Ok(outcome),
                 () = signals.abort.cancelled() => return Ok(Err(StepError::Stopped)),
+                Ok(()) = turned.changed() => self.renew().await?,
                 _ = heartbeat.tick() => self.renew().await?,
+            };
+            // Dropped in the middle, as by a crash: the way back finds whatever it has left.
+            if standing == Some(OperationStatus::Undoing) && status == StepStatus::Running {
+                return Ok(Err(StepError::Stopped));
             }
         }
     }
 
     /// A lease that cannot be renewed for a while is no reason to drop what runs: the fence decides in the end.
-    async fn renew(&self) -> Result<(), StoreError> {
+    async fn renew(&self) -> Result<Option<OperationStatus>, StoreError> {
         let (parts, operation) = (&self.inner.parts, &self.case.operation);
         let until = parts.clock.now().plus_seconds(parts.settings.lease_seconds);
         let renewed = async {
             let mut tx = parts.store.begin().await?;
-            operation_leases::renew_lease(&mut tx, (&operation.id, operation.fence), until).await?;
-            tx.commit().await
+            let key = (&operation.id, operation.fence);
+            let standing = operation_leases::renew_lease(&mut tx, key, until).await?;
+            tx.commit().await?;
+            Ok(standing)
         };
         match renewed.await {
             Err(StoreError::Fenced { id }) => Err(StoreError::Fenced { id }),
             Err(error) => {
                 let error: &dyn std::error::Error = &error;
                 tracing::warn!(operation = %operation.id, error, "failed to renew the lease");
-                Ok(())
+                Ok(None)
             }
-            Ok(()) => Ok(()),
+            Ok(standing) => Ok(Some(standing)),
         }
     }
 
@@ -312,7 +315,8 @@ impl Worker<'_> {
         (what, after): (String, Option<Duration>),
     ) -> Result<Turn, StoreError> {
         let parts = &self.inner.parts;
-        let wait = backoff(parts, row.attempts).max(after.unwrap_or_default());
+        let after = after.unwrap_or_default().min(LONGEST_WAIT);
+        let wait = backoff(parts, row.attempts).max(after);
         let millis = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
         let run_at = Time::from_millis(parts.clock.now().as_millis().saturating_add(millis));
         let event = NewEvent::new("step_retrying", format!("{what}; trying again")).with(serde_json::json!({

@@ -41,6 +41,8 @@ impl Provision {
             }
         });
         tracker.spawn(async move { claim_for_ever(inner).await });
+        let reconciler = self.clone();
+        tracker.spawn(async move { reconciler.reconcile_for_ever().await });
         Ok(())
     }
 
@@ -67,7 +69,7 @@ impl Provision {
 
 async fn claim_for_ever(inner: std::sync::Arc<Inner>) {
     let slots = std::sync::Arc::new(Semaphore::new(inner.parts.settings.workers.max(1)));
-    let owner = inner.parts.clock.uuid().to_string();
+    let owner = inner.parts.settings.worker.clone();
     loop {
         let slot = tokio::select! {
             slot = slots.clone().acquire_owned() => slot,

@@ -15,11 +15,14 @@ mod drive;
 mod effects;
 mod engine;
 mod environment;
+mod images;
 mod kept_secrets;
 mod logs;
 mod migrations;
 mod observe;
+mod reconcile;
 mod record;
+mod repair;
 mod report;
 mod restart;
 mod rollback;
@@ -28,6 +31,7 @@ mod rollout;
 mod rotate_credentials;
 mod saga;
 mod secrets;
+mod standstill;
 mod suspend;
 mod told;
 mod work;
@@ -40,16 +44,20 @@ use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::api::id::TenantId;
+use crate::server::failpoint;
 pub use crate::server::provision::collect::CollectError;
-pub use crate::server::provision::context::{Images, Parts, ProvisionSettings};
-pub use crate::server::provision::decide::DecideError;
+pub use crate::server::provision::context::{Parts, ProvisionSettings};
+pub use crate::server::provision::decide::{DecideError, Decision};
 pub use crate::server::provision::drive::Checkpoint;
 use crate::server::provision::drive::Signals;
+pub use crate::server::provision::images::Images;
 pub use crate::server::provision::kept_secrets::{LostSecret, losses_hint, losses_told};
 pub use crate::server::provision::logs::{LogError, LogLines};
 pub use crate::server::provision::observe::Sampler;
+pub use crate::server::provision::reconcile::{ReconcileError, Reconciled};
 pub use crate::server::provision::report::{TenantParts, WorldHealth};
 pub use crate::server::provision::rollback_plan::RollbackError;
+pub use crate::server::provision::saga::operations;
 pub use crate::server::provision::secrets::SecretError;
 pub use crate::server::provision::work::{
     DeployParams, EnqueueError, NewOperation, RollbackParams, Work, enqueue,
@@ -109,6 +117,17 @@ impl Inner {
     }
 
     async fn checkpoint(&self, checkpoint: Checkpoint) {
+        // `Acted` is the place after the last call into the world: it has that one's name.
+        let place = match checkpoint {
+            Checkpoint::Claimed => Some("claimed"),
+            Checkpoint::Begun => Some("begun"),
+            Checkpoint::Acted => None,
+            Checkpoint::Recorded => Some("recorded"),
+            Checkpoint::Concluded => Some("concluded"),
+        };
+        if let Some(place) = place {
+            failpoint::pass(place);
+        }
         if let Some(hold) = &self.hold {
             hold(checkpoint).await;
         }

@@ -5,6 +5,7 @@ use crate::api::operation::{OperationError, OperationStatus};
 use crate::api::release::ReleaseStatus;
 use crate::api::time::Time;
 use crate::server::clock::Clock;
+use crate::server::failpoint;
 use crate::server::provision::context::{Case, Parts};
 use crate::server::provision::effects::{Change, Effects};
 use crate::server::provision::saga::{Ending, StepDefinition};
@@ -58,6 +59,12 @@ impl<'a> Held<'a> {
         })
     }
 
+    /// How the operation stands now; people may have decided something since it was read.
+    async fn status(&mut self) -> Result<OperationStatus, StoreError> {
+        let row = operations::get(&mut self.tx, &self.case.operation.id).await?;
+        Ok(row.status)
+    }
+
     async fn step(&mut self, step: &StepRow) -> Result<(), StoreError> {
         operation_steps::update(&mut self.tx, &self.case.operation.id, step, self.now).await
     }
@@ -72,17 +79,27 @@ impl<'a> Held<'a> {
     async fn apply(&mut self, step: &str, effects: &Effects) -> Result<(), StoreError> {
         apply(&mut self.tx, (self.clock, self.now), (self.case, step), effects).await
     }
+
+    /// Everything is written and nothing of it lasts yet; then all of it does.
+    async fn commit(self, written: &str) -> Result<(), StoreError> {
+        failpoint::pass(written);
+        self.tx.commit().await
+    }
 }
 
-/// Writes that a step is begun: what it is about to make stands in the ledger before it is made.
+/// Writes that a step is begun: what it is about to make stands in the ledger before it is made. Answers `false`, with
+/// nothing written, when somebody has wished meanwhile that the operation is taken back.
 pub(super) async fn begin_step(
     parts: &Parts,
     case: &Case,
     (definition, status): (&StepDefinition, StepStatus),
     event: Option<NewEvent>,
     row: &StepRow,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let mut held = Held::begin(parts, case).await?;
+    if status == StepStatus::Running && held.status().await? == OperationStatus::Undoing {
+        return Ok(false);
+    }
     held.step(&StepRow {
         status,
         attempts: row.attempts + 1,
@@ -102,7 +119,8 @@ pub(super) async fn begin_step(
     if let Some(event) = &event {
         held.tell(event).await?;
     }
-    held.tx.commit().await
+    held.commit("beginning").await?;
+    Ok(true)
 }
 
 /// Writes what a step did, run or taken back.
@@ -123,12 +141,13 @@ pub(super) async fn finish_step(
     held.step(&StepRow {
         status,
         output: output.clone(),
-        error: None,
+        // What is taken back keeps why it failed: it is the only place where that stands.
+        error: row.error.clone().filter(|_| status == StepStatus::Undone),
         ..row.clone()
     })
     .await?;
     held.apply(&row.name, effects).await?;
-    held.tx.commit().await
+    held.commit("recording").await
 }
 
 /// Writes that a step is tried again at `run_at`, and gives the operation back to the queue.
@@ -143,7 +162,7 @@ pub(super) async fn retry_step(
     held.tell(event).await?;
     let key = (&case.operation.id, case.operation.fence);
     operation_leases::release(&mut held.tx, key, run_at, held.now).await?;
-    held.tx.commit().await
+    held.commit("retrying").await
 }
 
 /// Writes that a step failed for good. The operation stays with the worker, which asks what comes next.
@@ -159,7 +178,7 @@ pub(super) async fn fail_step(
         held.tell(event).await?;
     }
     let id = &case.operation.id;
-    if undoing && case.operation.status == OperationStatus::Running {
+    if undoing && held.status().await? == OperationStatus::Running {
         let turn = Transition {
             to: OperationStatus::Undoing,
             error: Some(error.clone()),
@@ -169,7 +188,7 @@ pub(super) async fn fail_step(
     } else {
         operations::set_error(&mut held.tx, id, error).await?;
     }
-    held.tx.commit().await
+    held.commit("failing").await
 }
 
 /// Gives an operation back without having done anything, at a stop of the server. The try does not count.
@@ -180,7 +199,7 @@ pub(super) async fn give_back(parts: &Parts, case: &Case, row: Option<&StepRow>)
     }
     let key = (&case.operation.id, case.operation.fence);
     operation_leases::release(&mut held.tx, key, held.now, held.now).await?;
-    held.tx.commit().await
+    held.commit("giving-back").await
 }
 
 /// Writes the end of an operation: its state, the tenant's state and the last events, all or nothing.
@@ -192,7 +211,7 @@ pub(super) async fn conclude(
 ) -> Result<(), StoreError> {
     let mut held = Held::begin(parts, case).await?;
     conclude_in(&mut held.tx, (&parts.clock, held.now), case, ending, effects).await?;
-    held.tx.commit().await
+    held.commit("concluding").await
 }
 
 /// The same in a transaction of the caller, who has made sure that nobody else holds the operation.

@@ -374,7 +374,8 @@ pub(super) fn release_number(case: &Case) -> Option<u32> {
     case.output("create-release", "release")
 }
 
-fn machine_of(cx: &StepContext<'_>) -> Result<String, StepError> {
+/// The machine that this operation has started.
+pub(super) fn machine_of(cx: &StepContext<'_>) -> Result<String, StepError> {
     cx.case
         .output("start-machine", "machine")
         .ok_or_else(|| StepError::fatal("machine-missing", "failed to find the machine of the new release"))

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use crate::server::provision::context::{Case, Parts, StepContext, StepError};
 use crate::server::provision::effects::Effects;
 use crate::server::provision::{
-    activate, create_tenant, delete_tenant, deploy, restart, rollback, rotate_credentials, suspend,
+    activate, create_tenant, delete_tenant, deploy, repair, restart, rollback, rotate_credentials, suspend,
 };
 use crate::server::store::events::NewEvent;
 use crate::server::store::operation_steps::StepStatus;
@@ -154,6 +154,31 @@ pub(super) trait Saga: Send + Sync {
     fn conclude(&self, ending: Ending, parts: &Parts, case: &Case) -> Effects;
 }
 
+/// Every kind of operation that this program knows.
+const KINDS: &[&str] = &[
+    "create-tenant",
+    "deploy",
+    "rollback",
+    "restart",
+    "apply-secrets",
+    "change-memory",
+    "delete-tenant",
+    "suspend",
+    "activate",
+    "rotate-credentials",
+    "repair",
+];
+
+/// Every kind of operation with the names of its steps, so that a test can see that it has met all of them.
+#[must_use]
+pub fn operations() -> Vec<(&'static str, Vec<&'static str>)> {
+    let steps = |kind: &&'static str| {
+        let saga = saga_of(kind)?;
+        Some((*kind, saga.steps().iter().map(|step| step.name).collect()))
+    };
+    KINDS.iter().filter_map(steps).collect()
+}
+
 /// The saga of a stored kind.
 pub(super) fn saga_of(kind: &str) -> Option<&'static dyn Saga> {
     match kind {
@@ -164,6 +189,7 @@ pub(super) fn saga_of(kind: &str) -> Option<&'static dyn Saga> {
         "delete-tenant" => Some(&delete_tenant::DeleteTenant),
         "suspend" => Some(&suspend::Suspend),
         "activate" => Some(&activate::Activate),
+        "repair" => Some(&repair::Repair),
         "rotate-credentials" => Some(&rotate_credentials::RotateCredentials),
         _ => None,
     }
@@ -173,7 +199,7 @@ pub(super) fn saga_of(kind: &str) -> Option<&'static dyn Saga> {
 mod tests {
     use std::collections::HashSet;
 
-    use super::{Ending, Next, Standing, next, saga_of};
+    use super::{Ending, KINDS, Next, Standing, next, saga_of};
     use crate::server::store::operation_steps::StepStatus::{
         self, Done, Failed, Running, UndoFailed, Undoing, Undone, Waiting,
     };
@@ -298,18 +324,7 @@ mod tests {
     #[test]
     fn stored_names_are_permanent() {
         let mut lines = Vec::new();
-        for kind in [
-            "create-tenant",
-            "deploy",
-            "rollback",
-            "restart",
-            "apply-secrets",
-            "change-memory",
-            "delete-tenant",
-            "suspend",
-            "activate",
-            "rotate-credentials",
-        ] {
+        for kind in KINDS {
             let saga = saga_of(kind).expect("a saga of every kind");
             let names: Vec<&str> = saga.steps().iter().map(|step| step.name).collect();
             assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len(), "{kind}");
@@ -326,6 +341,7 @@ mod tests {
         suspend: stop-machines refuse-connections
         activate: allow-connections pull start-machine wait-ready switch-traffic
         rotate-credentials: start generate-password create-login create-release pull start-machine wait-ready switch-traffic drain-old lock-old-login drop-old-login store-secrets
+        repair: stop-cut-off restore-networks restore-route pull start-machine wait-ready switch-traffic remove-surplus
         ");
     }
 }

@@ -1,5 +1,6 @@
 //! What the log and the counters are told of operations. Each failure is logged once, with its causes.
 
+use crate::api::drift::ReconcileReport;
 use crate::api::time::Time;
 use crate::server::provision::context::{Case, Failure};
 use crate::server::provision::saga::{Ending, StepDefinition};
@@ -28,6 +29,26 @@ pub(super) fn log_failure(case: &Case, row: &StepRow, failure: &Failure) {
         operation = %case.operation.id, tenant = %case.tenant.id, step = %row.name, code = %failure.code,
         error = source, "{}", failure.message,
     );
+}
+
+pub(super) fn told_drift(report: &ReconcileReport) {
+    for one in &report.drift {
+        tracing::warn!(
+            tenant = one.tenant_id,
+            kind = one.kind,
+            name = one.external_id,
+            found = one.found,
+            action = if report.dry_run {
+                "none"
+            } else {
+                one.action.as_str()
+            },
+            "drift: {}",
+            one.detail,
+        );
+        let labels = [("kind", one.kind.clone()), ("found", one.found.clone())];
+        metrics::counter!("drift_found_total", &labels).increment(1);
+    }
 }
 
 pub(super) fn tell(case: &Case, ending: Ending, now: Time) {

@@ -8,6 +8,7 @@ use crate::api::name::SecretKey;
 use crate::api::operation::{OperationStatus, OperationSummary};
 use crate::api::tenant::{DatabaseKind, TenantStatus};
 use crate::server::clock::Clock;
+use crate::server::failpoint;
 use crate::server::provision::saga::saga_of;
 use crate::server::store::tenants::TenantRow;
 use crate::server::store::{StoreError, Tx, operation_steps, operations, tenants};
@@ -38,6 +39,8 @@ pub enum Work {
     Activate,
     /// Another database login.
     RotateCredentials,
+    /// What the ledger has and the provider has not.
+    Repair,
 }
 
 /// What a deploy must know. The handler has checked the reference and resolved the tag.
@@ -85,6 +88,7 @@ impl Work {
             Self::Suspend => "suspend",
             Self::Activate => "activate",
             Self::RotateCredentials => "rotate-credentials",
+            Self::Repair => "repair",
         }
     }
 
@@ -155,6 +159,7 @@ pub async fn enqueue(tx: &mut Tx, clock: &Clock, new: NewOperation) -> Result<Op
         .map(|saga| saga.steps().iter().map(|step| step.name).collect())
         .unwrap_or_default();
     operation_steps::insert_all(tx, &id, &names, now).await?;
+    failpoint::pass("queueing");
     Ok(id)
 }
 
@@ -188,7 +193,7 @@ async fn check(tx: &mut Tx, tenant: &TenantRow, work: &Work) -> Result<(), Enque
             "its creation failed and nothing of it is there",
             "`systemprompt tenant retry`, or `systemprompt tenant delete`",
         ),
-        (Work::Activate, Suspended | Failed) => Ok(()),
+        (Work::Activate, Suspended | Failed) | (Work::Repair, Suspended) => Ok(()),
         (Work::Activate, _) => refuse("the tenant is active already", "see `systemprompt tenant status`"),
         (_, Suspended) => refuse(
             "the tenant is suspended",

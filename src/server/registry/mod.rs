@@ -226,6 +226,14 @@ impl Gate {
             .map_err(GateError::Write)
     }
 
+    /// Whether anything of the tenant is left.
+    ///
+    /// # Errors
+    /// The object store cannot be read.
+    pub async fn has_any(&self, tenant: &TenantId) -> Result<bool, GateError> {
+        self.0.store.has_namespace(tenant).await.map_err(GateError::Read)
+    }
+
     /// Removes uploads that nobody has gone on with for 24 hours; the composition root calls it now and then.
     ///
     /// # Errors

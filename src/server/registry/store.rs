@@ -161,6 +161,8 @@ pub(super) trait ObjectStore: Send + Sync {
     /// Removes an upload; answers whether it was there.
     async fn cancel_upload(&self, tenant: &TenantId, id: &UploadId) -> io::Result<bool>;
 
+    /// Whether anything is in the namespace.
+    async fn has_namespace(&self, tenant: &TenantId) -> io::Result<bool>;
     /// Removes a whole namespace and remembers when.
     async fn remove_namespace(&self, tenant: &TenantId, now: Time) -> io::Result<()>;
     /// When the namespace was removed last, if that is remembered.

@@ -98,14 +98,14 @@ pub async fn find(tx: &mut Tx, key: &RequestKey, now: Time) -> Result<Option<Key
     .transpose()
 }
 
-/// Keeps the answer under a claimed key.
+/// Keeps the answer under a claimed key; `false` when somebody else has answered it, or nobody holds it.
 ///
 /// # Errors
 /// The statement fails.
-pub async fn finish(tx: &mut Tx, key: &RequestKey, answer: &StoredAnswer) -> Result<(), StoreError> {
+pub async fn finish(tx: &mut Tx, key: &RequestKey, answer: &StoredAnswer) -> Result<bool, StoreError> {
     tx.execute(
         "UPDATE idempotency_keys SET status = $1, headers = $2, body = $3 \
-         WHERE principal = $4 AND route = $5 AND key = $6",
+         WHERE principal = $4 AND route = $5 AND key = $6 AND status IS NULL",
         vec![
             answer.status.into(),
             answer.headers.as_str().into(),
@@ -113,6 +113,26 @@ pub async fn finish(tx: &mut Tx, key: &RequestKey, answer: &StoredAnswer) -> Res
             key.principal.as_str().into(),
             key.route.as_str().into(),
             key.key.as_str().into(),
+        ],
+    )
+    .await
+    .map(|rows| rows == 1)
+}
+
+/// Takes the key from a claim that has died (made before `stale`), or whose answer has ended. A living one stays.
+///
+/// # Errors
+/// The statement fails.
+pub async fn release_dead(tx: &mut Tx, key: &RequestKey, now: Time, stale: Time) -> Result<(), StoreError> {
+    tx.execute(
+        "DELETE FROM idempotency_keys WHERE principal = $1 AND route = $2 AND key = $3 \
+         AND (expires_at <= $4 OR (status IS NULL AND created_at <= $5))",
+        vec![
+            key.principal.as_str().into(),
+            key.route.as_str().into(),
+            key.key.as_str().into(),
+            now.into(),
+            stale.into(),
         ],
     )
     .await

@@ -14,6 +14,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "releases", include_str!("migrations/0002_releases.sql")),
     (3, "audit", include_str!("migrations/0003_audit.sql")),
     (4, "observe", include_str!("migrations/0004_observe.sql")),
+    (5, "operations", include_str!("migrations/0005_operations.sql")),
 ];
 
 /// The last migration that this program knows.

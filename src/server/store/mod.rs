@@ -31,23 +31,26 @@ pub mod secret_versions;
 pub mod sessions;
 pub mod settings;
 pub mod sign_in_links;
+pub mod sqlite;
 pub mod tenant_keys;
 pub mod tenant_life;
 pub mod tenants;
 pub mod web_sessions;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::Postgres;
 use sqlx::postgres::PgPool;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Postgres, Sqlite};
 
 use crate::api::secret::SecretText;
 use crate::server::store::postgres::{PostgresSettings, answered};
 use crate::server::store::row::{Row, Value};
+use crate::server::store::sqlite::{Group, SqliteTx};
 
 /// For how long the database may take to say that it is there.
 const PING_WITHIN: Duration = Duration::from_secs(2);
@@ -135,17 +138,6 @@ pub enum StoreError {
     Migrate(#[source] sqlx::migrate::MigrateError),
 }
 
-impl StoreError {
-    /// Whether the database, or the way to it, is away for now: the same may work in a moment.
-    #[must_use]
-    pub fn is_away(&self) -> bool {
-        match self {
-            Self::Open(error) | Self::Statement(error) => postgres::is_away(error),
-            _ => false,
-        }
-    }
-}
-
 /// A database of one of the two kinds.
 #[derive(Clone, Debug)]
 pub enum Store {
@@ -155,6 +147,8 @@ pub enum Store {
         writer: SqlitePool,
         /// Connections that only read.
         reader: SqlitePool,
+        /// The flush that all commits share.
+        group: Arc<Group>,
     },
     /// A server.
     Postgres(PgPool),
@@ -163,7 +157,7 @@ pub enum Store {
 /// A transaction: nothing of it is seen before [`Tx::commit`]; dropped, it is rolled back.
 pub enum Tx {
     /// On SQLite.
-    Sqlite(sqlx::Transaction<'static, Sqlite>),
+    Sqlite(SqliteTx),
     /// On PostgreSQL.
     Postgres(sqlx::Transaction<'static, Postgres>),
 }
@@ -178,7 +172,8 @@ impl Store {
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
+            // Flushed by `Group`, once for all commits that wait.
+            .synchronous(SqliteSynchronous::Normal)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(10));
         let writer = SqlitePoolOptions::new()
@@ -191,7 +186,12 @@ impl Store {
             .connect_with(options.read_only(true).create_if_missing(false))
             .await
             .map_err(StoreError::Open)?;
-        Ok(Self::Sqlite { writer, reader })
+        let group = Group::new(path);
+        Ok(Self::Sqlite {
+            writer,
+            reader,
+            group,
+        })
     }
 
     /// Connects to the PostgreSQL server that `url` names.
@@ -220,12 +220,12 @@ impl Store {
     /// No connection can be had.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
         match self {
-            // IMMEDIATE: a read that turns into a write later would otherwise fail at once, without waiting.
-            Self::Sqlite { writer, .. } => writer
-                .begin_with("BEGIN IMMEDIATE")
-                .await
-                .map(Tx::Sqlite)
-                .map_err(StoreError::Statement),
+            Self::Sqlite { writer, group, .. } => {
+                let tx = sqlite::begin_writing(writer).await;
+                let group = group.clone();
+                tx.map(|tx| Tx::Sqlite(SqliteTx { tx, group }))
+                    .map_err(StoreError::Statement)
+            }
             Self::Postgres(pool) => answered(pool.begin())
                 .await
                 .map(Tx::Postgres)
@@ -239,11 +239,17 @@ impl Store {
     /// No connection can be had.
     pub async fn begin_read(&self) -> Result<Tx, StoreError> {
         match self {
-            Self::Sqlite { reader, .. } => reader
-                .begin()
-                .await
-                .map(Tx::Sqlite)
-                .map_err(StoreError::Statement),
+            Self::Sqlite { reader, group, .. } => {
+                let mut tx = reader.begin().await.map_err(StoreError::Statement)?;
+                // The first statement decides what is seen; what is seen must last.
+                sqlx::query("SELECT 1 FROM sqlite_master LIMIT 1")
+                    .fetch_optional(&mut *tx)
+                    .await
+                    .map_err(StoreError::Statement)?;
+                group.settled().await.map_err(StoreError::Statement)?;
+                let group = group.clone();
+                Ok(Tx::Sqlite(SqliteTx { tx, group }))
+            }
             Self::Postgres(pool) => {
                 answered(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"))
                     .await
@@ -273,7 +279,7 @@ impl Store {
     /// Closes every connection, waiting for those in use.
     pub async fn close(&self) {
         match self {
-            Self::Sqlite { writer, reader } => {
+            Self::Sqlite { writer, reader, .. } => {
                 reader.close().await;
                 writer.close().await;
             }
@@ -312,8 +318,8 @@ impl Tx {
     /// The statement fails; a broken UNIQUE rule is [`StoreError::Duplicate`].
     pub async fn execute(&mut self, sql: &'static str, args: Vec<Value>) -> Result<u64, StoreError> {
         match self {
-            Self::Sqlite(tx) => bound!(sql, args)
-                .execute(&mut **tx)
+            Self::Sqlite(held) => bound!(sql, args)
+                .execute(&mut *held.tx)
                 .await
                 .map(|done| done.rows_affected()),
             Self::Postgres(tx) => answered(bound!(sql, args).execute(&mut **tx))
@@ -329,8 +335,8 @@ impl Tx {
     /// The statement fails.
     pub async fn fetch_all(&mut self, sql: &'static str, args: Vec<Value>) -> Result<Vec<Row>, StoreError> {
         match self {
-            Self::Sqlite(tx) => bound!(sql, args)
-                .fetch_all(&mut **tx)
+            Self::Sqlite(held) => bound!(sql, args)
+                .fetch_all(&mut *held.tx)
                 .await
                 .map(|rows| rows.into_iter().map(Row::Sqlite).collect()),
             Self::Postgres(tx) => answered(bound!(sql, args).fetch_all(&mut **tx))
@@ -350,8 +356,8 @@ impl Tx {
         args: Vec<Value>,
     ) -> Result<Option<Row>, StoreError> {
         match self {
-            Self::Sqlite(tx) => bound!(sql, args)
-                .fetch_optional(&mut **tx)
+            Self::Sqlite(held) => bound!(sql, args)
+                .fetch_optional(&mut *held.tx)
                 .await
                 .map(|row| row.map(Row::Sqlite)),
             Self::Postgres(tx) => answered(bound!(sql, args).fetch_optional(&mut **tx))
@@ -372,7 +378,7 @@ impl Tx {
             audit::append(&mut self, act).await?;
         }
         match self {
-            Self::Sqlite(tx) => tx.commit().await,
+            Self::Sqlite(held) => held.group.commit(held.tx).await,
             Self::Postgres(tx) => answered(tx.commit()).await,
         }
         .map_err(statement_error)?;

@@ -4,9 +4,14 @@
 //! got and changes nothing once another worker (or `abandon`) has raised it again.
 
 use crate::api::id::OperationId;
+use crate::api::operation::OperationStatus;
 use crate::api::time::Time;
 use crate::server::store::operations::{OperationRow, held, read};
 use crate::server::store::{StoreError, Tx};
+
+/// Nothing waits or is held for longer than this, in seconds: what lies farther ahead was written before the clock went
+/// back.
+const FARTHEST_SECONDS: i64 = 600;
 
 /// Takes the operation that has waited longest, if one may run now.
 ///
@@ -21,17 +26,22 @@ pub async fn claim(
     // PostgreSQL rechecks the outer condition on the row as it is after waiting for its lock, so of two
     // workers that chose the same row one changes nothing and looks again.
     tx.fetch_optional(
-        "UPDATE operations SET lease_owner = $1, lease_until = $2, fence = fence + 1, updated_at = $3,
-             status = CASE WHEN status = 'queued' THEN 'running' ELSE status END
+        "UPDATE operations SET lease_owner = $1, lease_until = $2, leased_at = $3, fence = fence + 1,
+             updated_at = $3, status = CASE WHEN status = 'queued' THEN 'running' ELSE status END
          WHERE id = (
              SELECT id FROM operations
-             WHERE status IN ('queued', 'running', 'undoing') AND run_at <= $3
-                 AND (lease_until IS NULL OR lease_until < $3)
+             WHERE status IN ('queued', 'running', 'undoing') AND (run_at <= $3 OR run_at > $4)
+                 AND (lease_until IS NULL OR lease_until < $3 OR lease_until > $4)
              ORDER BY run_at, id LIMIT 1)
-             AND status IN ('queued', 'running', 'undoing') AND run_at <= $3
-             AND (lease_until IS NULL OR lease_until < $3)
+             AND status IN ('queued', 'running', 'undoing') AND (run_at <= $3 OR run_at > $4)
+             AND (lease_until IS NULL OR lease_until < $3 OR lease_until > $4)
          RETURNING *",
-        vec![owner.into(), now.plus_seconds(lease_seconds).into(), now.into()],
+        vec![
+            owner.into(),
+            now.plus_seconds(lease_seconds).into(),
+            now.into(),
+            now.plus_seconds(FARTHEST_SECONDS).into(),
+        ],
     )
     .await?
     .map(|row| read(&row))
@@ -52,7 +62,7 @@ pub async fn next_run_at(tx: &mut Tx) -> Result<Option<Time>, StoreError> {
     .map_or(Ok(None), |row| row.opt_time("next"))
 }
 
-/// Keeps an operation for longer.
+/// Keeps an operation for longer; answers how it stands: somebody may have wished it to be taken back.
 ///
 /// # Errors
 /// [`StoreError::Fenced`]: somebody else holds it.
@@ -60,15 +70,17 @@ pub async fn renew_lease(
     tx: &mut Tx,
     (id, fence): (&OperationId, i64),
     until: Time,
-) -> Result<(), StoreError> {
-    let rows = tx
-        .execute(
+) -> Result<OperationStatus, StoreError> {
+    let row = tx
+        .fetch_optional(
             "UPDATE operations SET lease_until = $3
-             WHERE id = $1 AND fence = $2 AND lease_owner IS NOT NULL",
+             WHERE id = $1 AND fence = $2 AND lease_owner IS NOT NULL
+             RETURNING status",
             vec![id.as_str().into(), fence.into(), until.into()],
         )
         .await?;
-    held(id, rows)
+    row.ok_or_else(|| StoreError::Fenced { id: id.to_string() })?
+        .word("status")
 }
 
 /// Gives an operation back to the queue, to be taken again at `run_at`.

@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 
 use crate::api::health::JobsHealth;
 use crate::api::id::{OperationId, TenantId};
-use crate::api::operation::{OperationError, OperationStatus, OperationSummary};
+use crate::api::operation::{OperationError, OperationStatus, OperationSummary, Worker};
 use crate::api::time::Time;
 use crate::server::store::row::{Row, word_of};
 use crate::server::store::{StoreError, Tx};
@@ -31,8 +31,14 @@ pub struct OperationRow {
     pub requested_by: String,
     /// Raised at every claim.
     pub fence: i64,
-    /// When the worker that holds it must have renewed its lease.
+    /// The worker that holds it.
+    pub lease_owner: Option<String>,
+    /// Since when.
+    pub leased_at: Option<Time>,
+    /// When that worker must have renewed its lease.
     pub lease_until: Option<Time>,
+    /// The last line of the tenant's history before its own.
+    pub events_after: u64,
     /// Not before this time.
     pub run_at: Time,
     /// When it was asked for.
@@ -53,7 +59,18 @@ impl OperationRow {
             status: self.status,
             requested_by: self.requested_by.clone(),
             created_at: self.created_at,
+            worker: self.worker(),
         }
+    }
+
+    /// Who works on it now.
+    #[must_use]
+    pub fn worker(&self) -> Option<Worker> {
+        Some(Worker {
+            name: self.lease_owner.clone()?,
+            since: self.leased_at?,
+            until: self.lease_until?,
+        })
     }
 }
 
@@ -68,7 +85,10 @@ pub(super) fn read(row: &Row) -> Result<OperationRow, StoreError> {
         error: row.opt_json("error")?,
         requested_by: row.text("requested_by")?,
         fence: row.int("fence")?,
+        lease_owner: row.opt_text("lease_owner")?,
+        leased_at: row.opt_time("leased_at")?,
         lease_until: row.opt_time("lease_until")?,
+        events_after: row.u64("events_after")?,
         run_at: row.time("run_at")?,
         created_at: row.time("created_at")?,
         updated_at: row.time("updated_at")?,
@@ -89,8 +109,9 @@ pub async fn insert(
 ) -> Result<(), StoreError> {
     tx.execute(
         "INSERT INTO operations (id, tenant_id, kind, status, params, result, error, requested_by, fence,
-             lease_owner, lease_until, run_at, created_at, updated_at, finished_at)
-         VALUES ($1, $2, $3, 'queued', $4, '{}', NULL, $5, 0, NULL, NULL, $6, $6, $6, NULL)",
+             lease_owner, lease_until, run_at, created_at, updated_at, finished_at, events_after)
+         VALUES ($1, $2, $3, 'queued', $4, '{}', NULL, $5, 0, NULL, NULL, $6, $6, $6, NULL,
+             (SELECT last_event_seq FROM tenants WHERE tenants.id = $2))",
         vec![
             id.as_str().into(),
             tenant.as_str().into(),
@@ -150,6 +171,21 @@ pub async fn find_unfinished(tx: &mut Tx, tenant: &TenantId) -> Result<Option<Op
     .await?
     .map(|row| read(&row))
     .transpose()
+}
+
+/// Operations of one kind that are not finished, of all tenants.
+///
+/// # Errors
+/// The database fails or a row is bad.
+pub async fn list_unfinished(tx: &mut Tx, kind: &str) -> Result<Vec<OperationId>, StoreError> {
+    tx.fetch_all(
+        "SELECT id FROM operations WHERE kind = $1 AND finished_at IS NULL ORDER BY id",
+        vec![kind.into()],
+    )
+    .await?
+    .iter()
+    .map(|row| row.parse("id"))
+    .collect()
 }
 
 /// The tenant's newest operation of one kind.
@@ -228,11 +264,11 @@ pub const fn may_become(from: OperationStatus, to: OperationStatus) -> bool {
     use OperationStatus::{Abandoned, Failed, Queued, Running, Stuck, Succeeded, Undoing, Undone};
     matches!(
         (from, to),
-        (Queued, Running | Abandoned)
+        (Queued, Running | Undoing | Abandoned)
             | (Running, Succeeded | Failed | Undoing | Stuck | Abandoned)
             | (Undoing, Failed | Undone | Stuck | Abandoned)
             | (Stuck, Queued | Undoing | Abandoned)
-            | (Failed, Queued | Abandoned)
+            | (Failed | Undone, Queued | Abandoned)
     )
 }
 
@@ -290,6 +326,9 @@ pub async fn transition(
                  run_at = CASE WHEN $7 = 1 THEN $6 ELSE run_at END,
                  fence = CASE WHEN $7 = 1 THEN fence + 1 ELSE fence END,
                  lease_owner = CASE WHEN $7 = 1 THEN NULL ELSE lease_owner END,
+                 events_after = CASE WHEN $9 = 1
+                     THEN (SELECT last_event_seq FROM tenants WHERE tenants.id = operations.tenant_id)
+                     ELSE events_after END,
                  lease_until = CASE WHEN $7 = 1 THEN NULL ELSE lease_until END
              WHERE id = $1 AND fence = $8",
             vec![
@@ -301,6 +340,8 @@ pub async fn transition(
                 now.into(),
                 let_go(row.status, change.to).into(),
                 row.fence.into(),
+                // Who follows it from now on has seen what came before.
+                (change.to == OperationStatus::Queued).into(),
             ],
         )
         .await?;

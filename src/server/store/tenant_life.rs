@@ -1,6 +1,8 @@
 //! The states of a tenant, and which may follow which.
 
 use crate::api::tenant::TenantStatus;
+use crate::server::store::tenants::{TenantRow, read};
+use crate::server::store::{StoreError, Tx};
 
 /// Whether a tenant in state `from` may go to `to`.
 #[must_use]
@@ -21,6 +23,25 @@ pub const fn may_become(from: TenantStatus, to: TenantStatus) -> bool {
         ) => true,
         _ => false,
     }
+}
+
+/// Tenants that have come into being and that nobody works on.
+///
+/// # Errors
+/// The database fails or a row is bad.
+pub async fn list_resting(tx: &mut Tx) -> Result<Vec<TenantRow>, StoreError> {
+    tx.fetch_all(
+        "SELECT * FROM tenants
+         WHERE status IN ('awaiting_deploy', 'running', 'suspended', 'failed')
+             AND NOT EXISTS (SELECT 1 FROM operations
+                 WHERE operations.tenant_id = tenants.id AND operations.finished_at IS NULL)
+         ORDER BY id",
+        vec![],
+    )
+    .await?
+    .iter()
+    .map(read)
+    .collect()
 }
 
 #[cfg(test)]

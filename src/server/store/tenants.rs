@@ -87,7 +87,7 @@ pub struct NewTenant {
     pub database: DatabaseKind,
 }
 
-fn read(row: &Row) -> Result<TenantRow, StoreError> {
+pub(super) fn read(row: &Row) -> Result<TenantRow, StoreError> {
     Ok(TenantRow {
         id: row.parse("id")?,
         name: row.parse("name")?,

@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use crate::server::failpoint;
 pub use crate::server::world::fault::{Broken, Fault};
-pub use crate::server::world::state::{Command, Database, Machine, Network, Printed, State, Volume};
+pub use crate::server::world::state::{Chaos, Command, Database, Machine, Network, Printed, State, Volume};
 
 /// Why the world's file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -136,7 +137,9 @@ impl World {
             }
             Some(Fault::LostReply) | None => {}
         }
+        failpoint::pass(&format!("{method}:called"));
         let answer = self.change(act).map_err(Broken::from)??;
+        failpoint::pass(&format!("{method}:done"));
         if planned == Some(Fault::LostReply) {
             return Err(Broken::Retry { method }.into());
         }

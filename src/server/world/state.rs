@@ -13,6 +13,9 @@ pub struct State {
     pub calls: BTreeMap<String, u64>,
     /// What shall still go wrong: method, number of the call, fault.
     pub faults: Vec<(String, u64, Fault)>,
+    /// What goes wrong by chance.
+    #[serde(default)]
+    pub chaos: Option<Chaos>,
     /// Networks by name.
     pub networks: BTreeMap<String, Network>,
     /// Volumes by name.
@@ -46,6 +49,32 @@ pub struct Printed {
     pub is_error: bool,
     /// The line.
     pub text: String,
+}
+
+/// Faults by chance, the same ones for the same seed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chaos {
+    /// Of a hundred calls, so many go wrong in each of the four ways.
+    pub percent: u64,
+    /// Where the chance comes from; not 0.
+    pub seed: u64,
+}
+
+impl Chaos {
+    fn next(&mut self) -> Option<Fault> {
+        // Marsaglia's xorshift64: chance enough for a test.
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 7;
+        self.seed ^= self.seed << 17;
+        match (self.seed >> 11) % 100 / self.percent.max(1) {
+            _ if self.percent == 0 => None,
+            0 => Some(Fault::Retry),
+            1 => Some(Fault::LostReply),
+            2 => Some(Fault::Delay { millis: 5 }),
+            3 => Some(Fault::Fatal),
+            _ => None,
+        }
+    }
 }
 
 /// A tenant's network.
@@ -133,11 +162,14 @@ impl State {
         let count = self.calls.entry(method.to_owned()).or_default();
         *count += 1;
         let now = *count;
-        let index = self
+        let planned = self
             .faults
             .iter()
-            .position(|(name, nth, _)| name == method && *nth == now)?;
-        Some(self.faults.remove(index).2)
+            .position(|(name, nth, _)| name == method && *nth == now);
+        match planned {
+            Some(index) => Some(self.faults.remove(index).2),
+            None => self.chaos.as_mut()?.next(),
+        }
     }
 
     /// Plans a fault for the `nth` call of `method` from now on.

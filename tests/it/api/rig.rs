@@ -90,7 +90,8 @@ impl Api {
     }
 }
 
-fn client(server: &Server, authorization: Option<&str>) -> Client {
+/// Somebody who shows this, or nothing, in `Authorization`.
+pub(crate) fn client(server: &Server, authorization: Option<&str>) -> Client {
     let http = reqwest::Client::builder()
         .no_proxy()
         // A connection of the pool may be one to a server that was killed.
@@ -296,6 +297,7 @@ fn body_of(route: &Route) -> Option<Value> {
         ("POST", "tokens") => json!({"name": "x", "scopes": ["read"], "expires_in_seconds": 60}),
         ("POST", "deploy") => json!({"image": "current"}),
         ("POST", "rollback") => json!({"release": 1}),
+        ("POST", "reconcile") => json!({"dry_run": true}),
         ("POST", "secrets") => json!({"key": "OPENAI_API_KEY", "value": "stolen"}),
         ("PATCH", "{key}") => json!({"value": "stolen"}),
         ("PATCH", "{tenant_id}") => json!({"name": "stolen"}),

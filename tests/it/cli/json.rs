@@ -47,6 +47,7 @@ const CASES: &[(&str, &str, Holds)] = &[
     ("secrets unset", "A_KEY", Holds::One),
     ("operation show", "OPERATION", Holds::One),
     ("operation retry", "OPERATION", Holds::Error),
+    ("operation cancel", "OPERATION", Holds::Error),
     ("operation abandon", "OPERATION --yes", Holds::Error),
     ("audit", "", Holds::Lines),
     ("tenant delete", "--yes", Holds::One),

@@ -191,6 +191,8 @@ pub(crate) fn said(output: std::process::Output) -> Said {
 /// A real server over a fake world, and somebody who is signed in to it.
 pub(crate) struct Server {
     data: tempfile::TempDir,
+    /// Where the data is, if not there.
+    elsewhere: Option<PathBuf>,
     /// Where the server is talked to: the first one, or what spreads over all of them.
     pub(crate) port: u16,
     /// Where the servers themselves listen.
@@ -240,6 +242,22 @@ impl Server {
         server
     }
 
+    /// A server that keeps its data in a folder below this one.
+    pub(crate) fn start_in(folder: &Path) -> Self {
+        let port = free_port();
+        let mut server = Self::with_ports(port, vec![port]);
+        server.elsewhere = Some(folder.join("data"));
+        server.up();
+        let token = server.token();
+        server.house.set("SYSTEMPROMPT_TOKEN", &token);
+        server
+    }
+
+    /// The id of the process of one of the servers.
+    pub(crate) fn process(&self, index: usize) -> u32 {
+        self.children[index].as_ref().expect("it runs").id()
+    }
+
     /// Two servers over the database, behind a proxy that gives every connection to the next one.
     pub(crate) fn replicas(url: &str, cluster: Option<Cluster>) -> Self {
         let ports = vec![free_port(), free_port()];
@@ -259,6 +277,7 @@ impl Server {
     fn with_ports(port: u16, ports: Vec<u16>) -> Self {
         Self {
             data: tempfile::tempdir().expect("a folder"),
+            elsewhere: None,
             port,
             children: ports.iter().map(|_| None).collect(),
             ports,
@@ -268,11 +287,70 @@ impl Server {
         }
     }
 
+    /// The same, and it dies where it is told to.
+    pub(crate) fn start_watched() -> Self {
+        let port = free_port();
+        let mut server = Self::with_ports(port, vec![port]);
+        let folder = server.data.path().join("failpoints");
+        std::fs::create_dir(&folder).expect("a folder");
+        let folder = folder.display().to_string();
+        server.house.set("SYSTEMPROMPT_FAILPOINTS", &folder);
+        server.up();
+        let token = server.token();
+        server.house.set("SYSTEMPROMPT_TOKEN", &token);
+        server
+    }
+
+    fn failpoints(&self, name: &str) -> PathBuf {
+        self.data.path().join("failpoints").join(name)
+    }
+
+    /// It dies when it passes this place the next time.
+    pub(crate) fn arm(&self, place: &str) {
+        let _ = std::fs::remove_file(self.failpoints("fired"));
+        // Written elsewhere first: it must not be read by halves.
+        let mut file = std::fs::File::create(self.failpoints("arming")).expect("a file");
+        file.write_all(place.as_bytes()).expect("writes");
+        std::fs::rename(self.failpoints("arming"), self.failpoints("armed")).expect("renames");
+    }
+
+    /// Whether it has passed the place that it was armed for.
+    pub(crate) fn has_fired(&self) -> bool {
+        self.failpoints("fired").exists()
+    }
+
+    /// Every place that was passed, in order.
+    pub(crate) fn passed(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.failpoints("passed")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Forgets what was passed.
+    pub(crate) fn forget_passed(&self) {
+        let _ = std::fs::remove_file(self.failpoints("passed"));
+    }
+
+    /// Whether the process has ended.
+    pub(crate) fn is_dead(&mut self) -> bool {
+        self.children.iter_mut().all(|child| match child {
+            Some(child) => child.try_wait().expect("the server").is_some(),
+            None => true,
+        })
+    }
+
+    /// The token with which the house is signed in.
+    pub(crate) fn token_of_house(&self) -> String {
+        let named = |(name, _): &&(String, String)| name == "SYSTEMPROMPT_TOKEN";
+        let found = self.house.variables.iter().find(named);
+        found.map(|(_, token)| token.clone()).unwrap_or_default()
+    }
+
     /// The operator's account.
     pub(crate) const EMAIL: &'static str = "operator@example.com";
 
     pub(crate) fn data_dir(&self) -> String {
-        self.data.path().join("data").display().to_string()
+        let usual = self.data.path().join("data");
+        self.elsewhere.as_ref().unwrap_or(&usual).display().to_string()
     }
 
     /// Starts what does not run and waits until it listens.

@@ -1,16 +1,16 @@
-//! `retry` and `abandon` in every state that has them, one-time credentials, busy tenants, and a stop in order.
+//! `retry`, `cancel` and `abandon` in every state that has them, one-time credentials, busy tenants, and a stop in order.
 
 use std::time::{Duration, Instant};
 
 use systemprompt::api::operation::OperationStatus;
 use systemprompt::api::tenant::TenantStatus;
-use systemprompt::server::provision::{DecideError, EnqueueError, Provision, Work};
+use systemprompt::server::provision::{DecideError, Decision, EnqueueError, Provision, Work};
 use systemprompt::server::store::{operations, tenants};
 use systemprompt::server::world::Fault;
 
 use crate::sagas::deploy::serves;
 use crate::sagas::proofs::{block_on, look, prepared};
-use crate::sagas::rig::{DIGEST, Decision, Rig, deploy};
+use crate::sagas::rig::{DIGEST, Rig, deploy};
 
 fn queued(rig: &Rig, work: Work) -> systemprompt::api::id::OperationId {
     block_on(rig.enqueue(work)).expect("queued")
@@ -113,7 +113,7 @@ fn abandoning_frees_the_tenant_in_every_open_state() {
     serves(&look(&rig), 3, "sha256:eeee");
 
     // What has ended has nothing to decide.
-    for decision in [Decision::Retry, Decision::Abandon] {
+    for decision in [Decision::Retry, Decision::Cancel, Decision::Abandon] {
         let answer = block_on(rig.decide(decision, &id));
         assert!(matches!(answer, Err(DecideError::NotNow { .. })), "{answer:?}");
     }
@@ -134,7 +134,8 @@ fn an_abandoned_worker_can_write_nothing_more() {
         while rig.world.calls("provider.create_volume").expect("world") == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        provision.abandon(&id).await.expect("abandoned");
+        let abandoned = provision.decide_now(Decision::Abandon, &id).await;
+        abandoned.expect("abandoned");
         tokio::time::sleep(Duration::from_millis(500)).await;
         provision.stop().await;
         store.close().await;

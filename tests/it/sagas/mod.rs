@@ -1,12 +1,14 @@
 //! The four proofs that every saga must pass: fail at each step, run each step twice, undo twice, die between steps.
 
+mod cancel;
 mod collect;
 mod create_tenant;
 mod decisions;
 mod delete_tenant;
 mod deploy;
 mod others;
-mod proofs;
+pub(crate) mod proofs;
+mod reconcile;
 mod replicas;
 pub(crate) mod rig;
 mod rollback;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use systemprompt::api::id::{OperationId, TenantId};
 use systemprompt::api::operation::OperationStatus;
 use systemprompt::server::clock::Clock;
-use systemprompt::server::provision::{NewOperation, Provision, Work};
+use systemprompt::server::provision::{Decision, NewOperation, Provision, Work};
 use systemprompt::server::store::{Store, events, operations, tenants};
 
 use crate::sagas::rig::{DIGEST, Rig, deploy};
@@ -54,7 +54,7 @@ async fn live(store: &Store, clock: &Clock, engines: &[Provision], tenant: &Tena
     engines[0].wake();
     tokio::time::sleep(Duration::from_millis(20)).await;
     // It may have ended already; otherwise it ends here, whoever works on it.
-    let decided = engines[1].abandon(&second).await;
+    let decided = engines[1].decide_now(Decision::Abandon, &second).await;
     let ended = rested(store, &second).await;
     match decided {
         Ok(_) => assert_eq!(ended, OperationStatus::Abandoned),

@@ -18,8 +18,8 @@ use systemprompt::server::edge::fake::FakeEdge;
 use systemprompt::server::providers::PullCredential;
 use systemprompt::server::providers::fake::FakeProvider;
 use systemprompt::server::provision::{
-    DecideError, DeployParams, EnqueueError, Hold, Images, NewOperation, Parts, Provision, ProvisionSettings,
-    Work,
+    DecideError, Decision, DeployParams, EnqueueError, Hold, Images, NewOperation, Parts, Provision,
+    ProvisionSettings, Work,
 };
 use systemprompt::server::registry::{Collected, GateError};
 use systemprompt::server::store::accounts::{self, AccountRow};
@@ -81,6 +81,10 @@ impl Images for FakeImages {
     ) -> Result<Collected, GateError> {
         self.call("images.collect").map(|()| Collected::default())
     }
+
+    async fn has_any(&self, _tenant: &TenantId) -> Result<bool, GateError> {
+        self.call("images.has_any").map(|()| false)
+    }
     async fn remove_tenant(&self, _tenant: &TenantId) -> Result<(), GateError> {
         self.call("images.remove_tenant")
     }
@@ -97,13 +101,6 @@ pub(crate) struct Rig {
     pub(crate) tenant: TenantId,
     /// Where images come from; without it every image is there.
     pub(crate) images: Option<Arc<dyn Images>>,
-}
-
-/// What somebody decides about an operation.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Decision {
-    Retry,
-    Abandon,
 }
 
 /// What is in the store and in the world about the tenant.
@@ -267,10 +264,7 @@ impl Rig {
         let parts = self.parts().await;
         let store = parts.store.clone();
         let provision = Provision::new(parts);
-        let answer = match decision {
-            Decision::Retry => provision.retry(id).await,
-            Decision::Abandon => provision.abandon(id).await,
-        };
+        let answer = provision.decide_now(decision, id).await;
         store.close().await;
         answer
     }

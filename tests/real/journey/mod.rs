@@ -7,5 +7,6 @@ mod main_job;
 mod observed;
 mod place;
 mod project;
+mod reconcile;
 mod rollback;
 mod under_load;

@@ -331,6 +331,14 @@ impl Edge for CaddyEdge {
         access::stream(&self.0.engine, &self.name(), domain, query).await
     }
 
+    async fn attached(&self, _label: &str, network: Option<&str>) -> Result<bool, EdgeError> {
+        let Some(network) = network else { return Ok(true) };
+        let found = self.0.engine.find_container(&self.name()).await?;
+        Ok(found
+            .and_then(|container| container.network_settings?.networks)
+            .is_some_and(|networks| networks.contains_key(network)))
+    }
+
     async fn detach(&self, label: &str, network: Option<&str>) -> Result<(), EdgeError> {
         self.ensure().await?;
         self.write(&render::unknown(label)).await?;

@@ -329,6 +329,10 @@ impl Provider for DockerProvider {
         Ok(usage::read(&self.engine, machine_id).await?)
     }
 
+    async fn list_tenants(&self) -> Result<Vec<String>, ProviderError> {
+        Ok(self.engine.list_owners().await?)
+    }
+
     async fn list_resources(&self, spec: &TenantSpec) -> Result<Vec<Made>, ProviderError> {
         app::list_resources(&self.engine, spec).await
     }

@@ -376,6 +376,12 @@ impl Provider for FakeProvider {
         Ok(self.world.peek(look).map_err(Broken::from)?)
     }
 
+    async fn list_tenants(&self) -> Result<Vec<String>, ProviderError> {
+        self.world
+            .call("provider.list_tenants", |state| Ok(rules::owners(state)))
+            .await
+    }
+
     async fn list_resources(&self, spec: &TenantSpec) -> Result<Vec<Made>, ProviderError> {
         self.world
             .call("provider.list_resources", |state| Ok(rules::owned(state, spec)))

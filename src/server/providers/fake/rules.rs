@@ -1,6 +1,6 @@
 //! What the fake provider names its things, and what it refuses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest as _, Sha256};
 
@@ -209,6 +209,16 @@ pub(super) fn owned(state: &State, spec: &TenantSpec) -> Vec<Made> {
         .chain(machines.map(|(id, _)| made("machine", id)))
         .chain(commands.map(|(id, _)| made("command", id)))
         .collect()
+}
+
+/// Whoever has anything.
+pub(super) fn owners(state: &State) -> Vec<String> {
+    let networks = state.networks.values().map(|it| &it.tenant);
+    let volumes = state.volumes.values().map(|it| &it.tenant);
+    let machines = state.machines.values().map(|it| &it.tenant);
+    let commands = state.commands.values().map(|it| &it.tenant);
+    let all: BTreeSet<&String> = networks.chain(volumes).chain(machines).chain(commands).collect();
+    all.into_iter().cloned().collect()
 }
 
 fn behaviour(spec: &MachineSpec) -> Option<String> {

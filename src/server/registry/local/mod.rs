@@ -207,6 +207,10 @@ impl ObjectStore for LocalStore {
         self.uploads.cancel(self.upload(tenant, id)).await
     }
 
+    async fn has_namespace(&self, tenant: &TenantId) -> io::Result<bool> {
+        tokio::fs::try_exists(self.namespace(tenant)).await
+    }
+
     async fn remove_namespace(&self, tenant: &TenantId, now: Time) -> io::Result<()> {
         let root = self.root.clone();
         let namespace = self.namespace(tenant);
