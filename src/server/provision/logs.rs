@@ -65,6 +65,7 @@ impl Provision {
             source: query.source.unwrap_or_default(),
             since: query.since,
             follow: query.follow,
+            is_complete: false,
             after: 0,
             read: VecDeque::new(),
             changes,
@@ -88,6 +89,8 @@ struct Reading {
     source: LogSource,
     since: Option<Time>,
     follow: bool,
+    /// Whether all that is wanted has been read.
+    is_complete: bool,
     /// The number of the last line that was read.
     after: u64,
     read: VecDeque<LogLine>,
@@ -120,6 +123,8 @@ impl Reading {
         };
         self.read_last(&mut tx, tail as usize).await?;
         self.after = last;
+        // What comes from now on is not among the last lines that were asked for.
+        self.is_complete = !self.follow;
         Ok(())
     }
 
@@ -153,6 +158,9 @@ impl Reading {
             if let Some(line) = self.read.pop_front() {
                 self.after = self.after.max(line.seq);
                 return Ok(Some(line));
+            }
+            if self.is_complete {
+                return Ok(None);
             }
             if self.look().await? {
                 continue;
