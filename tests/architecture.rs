@@ -20,6 +20,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("runtime", &["api"]),
     ("cli", &["api", "client", "workspace", "image", "server::clock"]),
     ("server::clock", &["api"]),
+    // The socket, TLS, and whose word about callers counts.
+    ("server::front", &["api"]),
     ("server::containers", &["api"]),
     // Places at which a debug build can be told to die: whoever writes or calls passes them.
     ("server::failpoint", &[]),
@@ -85,6 +87,16 @@ const LAYERS: &[(&str, &[&str])] = &[
             "server::installation",
         ],
     ),
+    (
+        "server::rotation",
+        &[
+            "api",
+            "server::clock",
+            "server::store",
+            "server::vault",
+            "server::replica",
+        ],
+    ),
     ("server::config", SETTINGS),
 ];
 
@@ -113,6 +125,7 @@ const PAGES: &[&str] = &[
 const SETTINGS: &[&str] = &[
     "api",
     "server::failpoint",
+    "server::front",
     "server::store",
     "server::vault",
     "server::auth",
@@ -131,12 +144,17 @@ const DOORS: &[(&str, &[&str])] = &[
     ("src/main.rs", &["cli"]),
     ("src/cli/serve.rs", &["server"]),
     ("src/cli/server.rs", &["server"]),
+    ("src/cli/checklist.rs", &["server"]),
+    ("src/cli/keys.rs", &["server"]),
     ("src/cli/services.rs", &["runtime"]),
 ];
 
 /// The composition root and its errors: they alone see all of the server, and are seen through a door of `cli`.
-const ROOTS: [&str; 3] = [
+const ROOTS: [&str; 6] = [
     "src/server/mod.rs",
+    "src/server/answering.rs",
+    "src/server/checklist.rs",
+    "src/server/safety.rs",
     "src/server/error.rs",
     "src/server/opening.rs",
 ];

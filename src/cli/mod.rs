@@ -3,6 +3,7 @@
 //! The command line is parsed before anything else is touched: no runtime, no file, no environment.
 
 pub mod audit;
+pub mod checklist;
 pub mod completions;
 pub mod context;
 pub mod deploy;
@@ -10,6 +11,7 @@ pub mod doctor;
 pub mod error;
 pub mod follow;
 pub mod init;
+pub mod keys;
 pub mod login;
 pub mod logout;
 pub mod operation;
@@ -78,7 +80,7 @@ pub enum Command {
     /// Check everything that deploying needs, and say how to mend what is missing
     Doctor(doctor::Args),
     /// Run the management API
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     /// Look after the management API's own data
     Server(server::Args),
     /// Run inside a tenant: serve the project, migrate its database
@@ -160,7 +162,7 @@ async fn run(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Operation(args) => operation::run(context, args).await,
         Command::Init(args) => init::run(context, args).await,
         Command::Doctor(args) => doctor::run(context, args).await,
-        Command::Serve(args) => serve::run(context, args).await,
+        Command::Serve(args) => serve::run(context, *args).await,
         Command::Server(args) => server::run(context, args).await,
         Command::Services(args) => services::run(context, args).await,
         Command::Completions(_) => Ok(()),

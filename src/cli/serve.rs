@@ -68,7 +68,10 @@ pub fn failed(error: ServerError) -> CliError {
         Class::Conflict => Kind::Conflict,
     };
     let hint = error.hint();
-    let error = CliError::new(kind, error.to_string()).because(error);
+    let lines = error.lines();
+    let error = CliError::new(kind, error.to_string())
+        .because(error)
+        .details(lines);
     match hint {
         Some(hint) => error.hint(hint),
         None => error,

@@ -10,8 +10,10 @@ use crate::api::account::CreateToken;
 use crate::api::id::TenantId;
 use crate::api::oauth::Scope;
 use crate::api::secret::SecretText;
+use crate::cli::checklist;
 use crate::cli::context::{Context, DEFAULT_SERVER};
 use crate::cli::error::{CliError, Kind};
+use crate::cli::keys;
 use crate::cli::reconcile;
 use crate::cli::ui::{Prompt, Table};
 use crate::server::config::DataFlags;
@@ -36,6 +38,10 @@ enum Command {
     Token(TokenArgs),
     /// Compare the ledger of a running server with what its provider has, and mend what differs
     Reconcile(reconcile::Args),
+    /// Rotate the key that tenants' secrets are sealed with
+    Keys(keys::Args),
+    /// Check whether the server is safe to be reached by others; takes the flags of `systemprompt serve`
+    Check(Box<checklist::Args>),
 }
 
 #[derive(Debug, clap::Args)]
@@ -165,6 +171,8 @@ pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
             TokenCommand::Create(args) => create_token(context, args).await,
         },
         Command::Reconcile(args) => reconcile::run(context, args).await,
+        Command::Keys(args) => keys::run(context, args).await,
+        Command::Check(args) => checklist::run(context, *args).await,
     }
 }
 

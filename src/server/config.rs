@@ -1,6 +1,8 @@
 //! Settings of the server: flags first, then the environment, then defaults. The only reader of the environment here.
 
 mod data;
+pub mod exposure;
+mod flags;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use crate::api::secret::SecretText;
 pub use crate::server::config::data::{DataFlags, DataSettings};
-use crate::server::config::data::{has_password, secret};
+use crate::server::config::exposure::ExposureSettings;
+pub use crate::server::config::flags::ServeFlags;
 
 /// What runs tenants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -28,76 +31,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// Flags of `systemprompt serve`.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct ServeFlags {
-    /// Where the data is
-    #[command(flatten)]
-    pub data: DataFlags,
-    /// Address and port to listen on; port 0 takes a free one [env: `SYSTEMPROMPT_LISTEN`] [default: 127.0.0.1:8787]
-    #[arg(long, value_name = "ADDRESS")]
-    pub listen: Option<SocketAddr>,
-    /// The address by which browsers and command lines reach this server [env: `SYSTEMPROMPT_PUBLIC_URL`]
-    #[arg(long, value_name = "URL")]
-    pub public_url: Option<String>,
-    /// Host and port that image references begin with; that of the public URL unless told [env:
-    /// `SYSTEMPROMPT_REGISTRY_HOST`]
-    #[arg(long, value_name = "HOST:PORT")]
-    pub registry_host: Option<String>,
-    /// Folder with the images that were pushed, the same for all servers of a database [env:
-    /// `SYSTEMPROMPT_REGISTRY_DIR`] [default: `registry` in the data folder]
-    #[arg(long, value_name = "DIR")]
-    pub registry_dir: Option<PathBuf>,
-    /// File with the pretended world of `--provider fake`
-    #[arg(long, value_name = "FILE", hide = true)]
-    pub world_file: Option<PathBuf>,
-    /// What runs tenants [env: `SYSTEMPROMPT_PROVIDER`] [default: docker]
-    #[arg(long, value_enum)]
-    pub provider: Option<ProviderKind>,
-    /// Image of the managed PostgreSQL server [env: `SYSTEMPROMPT_POSTGRES_IMAGE`] [default: postgres:16-alpine]
-    #[arg(long, value_name = "IMAGE")]
-    pub postgres_image: Option<String>,
-    /// Image of the edge proxy (Caddy 2) [env: `SYSTEMPROMPT_EDGE_IMAGE`] [default: caddy:2]
-    #[arg(long, value_name = "IMAGE")]
-    pub edge_image: Option<String>,
-    /// Port of this machine on which tenants answer over HTTP [env: `SYSTEMPROMPT_EDGE_HTTP_PORT`] [default: 8080]
-    #[arg(long, value_name = "PORT")]
-    pub edge_http_port: Option<u16>,
-    /// Port of this machine on which tenants answer over HTTPS [env: `SYSTEMPROMPT_EDGE_HTTPS_PORT`] [default:
-    /// 8443]
-    #[arg(long, value_name = "PORT")]
-    pub edge_https_port: Option<u16>,
-    /// Addresses that tenants' networks are cut from [env: `SYSTEMPROMPT_ADDRESS_POOL`] [default: 10.213.0.0/16]
-    #[arg(long, value_name = "CIDR")]
-    pub address_pool: Option<String>,
-    /// A PostgreSQL server of your own for tenants' databases, with a role that may create roles and databases;
-    /// better given as an environment variable [env: `SYSTEMPROMPT_TENANT_DATABASE_URL`]
-    #[arg(long, value_name = "URL", value_parser = secret)]
-    pub tenant_database_url: Option<SecretText>,
-    /// E-mail address of the operator account that the first start makes [env: `SYSTEMPROMPT_ADMIN_EMAIL`]
-    /// [default: operator@localhost]
-    #[arg(long, value_name = "EMAIL")]
-    pub admin_email: Option<String>,
-    /// File with that account's password; `-` reads it from standard input
-    #[arg(long, value_name = "FILE", requires = "admin_email")]
-    pub admin_password_file: Option<PathBuf>,
-    /// Refuse to start instead of bringing the database up to date
-    #[arg(long)]
-    pub no_migrate: bool,
-    /// How log lines are written: text on a terminal and json elsewhere, unless told [env:
-    /// `SYSTEMPROMPT_LOG_FORMAT`]
-    #[arg(long, value_enum)]
-    pub log_format: Option<LogFormat>,
-}
-
-impl ServeFlags {
-    /// Whether everybody on this machine can read a password among the arguments.
-    #[must_use]
-    pub fn show_a_password(&self) -> bool {
-        self.data.show_a_password() || self.tenant_database_url.as_ref().is_some_and(has_password)
-    }
-}
-
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -114,6 +47,12 @@ pub enum ConfigError {
     /// The public URL is not one.
     #[error("the public URL `{0}` is not an http or https URL without a path")]
     PublicUrl(String),
+    /// One of the two files for TLS is missing.
+    #[error("a certificate and its key go together: `{0}` is missing")]
+    HalfTls(&'static str),
+    /// An origin is none.
+    #[error("`{0}` is not the origin of a site")]
+    Origin(String),
     /// The database URL is of something else.
     #[error("the database URL does not begin with `postgres://`")]
     DatabaseUrl,
@@ -147,6 +86,8 @@ impl ConfigError {
         match self {
             Self::NoDataDirectory => Some("name a folder with `--data-dir DIR`"),
             Self::PublicUrl(_) => Some("write it like `--public-url https://api.example.com`"),
+            Self::HalfTls(_) => Some("give both `--tls-cert FILE` and `--tls-key FILE`"),
+            Self::Origin(_) => Some("write it like `https://app.example.com`, without a path"),
             Self::DatabaseUrl => Some(
                 "write it like `postgres://USER:PASSWORD@HOST:5432/DATABASE`; without one the server keeps its data in one SQLite file",
             ),
@@ -171,6 +112,8 @@ pub struct Settings {
     pub data: DataSettings,
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Who can reach it.
+    pub exposure: ExposureSettings,
     /// How others reach the server; `None` until it is known where it listens.
     pub public_url: Option<String>,
     /// What image references begin with.
@@ -323,6 +266,7 @@ impl Settings {
                     |at| Ok(Some(at)),
                 )?
                 .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8787))),
+            exposure: ExposureSettings::resolve(flags.exposure, environment)?,
             public_url,
             registry_host: text(flags.registry_host, "SYSTEMPROMPT_REGISTRY_HOST"),
             provider: match flags.provider {
@@ -368,10 +312,15 @@ impl Settings {
     #[must_use]
     pub fn public_url_at(&self, listening: SocketAddr) -> String {
         self.public_url.clone().unwrap_or_else(|| {
+            let scheme = if self.exposure.tls.is_some() {
+                "https"
+            } else {
+                "http"
+            };
             if listening.ip().is_unspecified() {
-                return format!("http://127.0.0.1:{}", listening.port());
+                return format!("{scheme}://127.0.0.1:{}", listening.port());
             }
-            format!("http://{listening}")
+            format!("{scheme}://{listening}")
         })
     }
 }

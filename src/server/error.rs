@@ -7,12 +7,15 @@ use crate::server::billing::plans::CatalogueError;
 use crate::server::config::ConfigError;
 use crate::server::databases::DatabaseError;
 use crate::server::edge::EdgeError;
+use crate::server::front::tls::TlsError;
 use crate::server::installation::InstallationError;
 use crate::server::maintenance::{Class, MaintenanceError};
 use crate::server::providers::ProviderError;
 use crate::server::providers::docker::InvalidPool;
 use crate::server::registry::GateError;
 use crate::server::replica::ReplicaError;
+use crate::server::rotation::RotationError;
+use crate::server::safety::{Finding, Standing};
 use crate::server::store::StoreError;
 use crate::server::vault::VaultError;
 use crate::server::world::WorldError;
@@ -23,6 +26,15 @@ pub enum ServerError {
     /// A setting.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Others can reach the server, and it is not fit for that.
+    #[error("refused to start: a server that others can reach must not be careless ({} faults)", .0.len())]
+    Careless(Vec<Finding>),
+    /// The rotation of the master key.
+    #[error(transparent)]
+    Rotation(#[from] RotationError),
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The address pool.
     #[error("failed to read `--address-pool`")]
     Pool(#[from] InvalidPool),
@@ -83,11 +95,39 @@ pub enum ServerError {
 }
 
 impl ServerError {
+    /// Refuses when one of these failed.
+    ///
+    /// # Errors
+    /// One of them did.
+    pub fn refuse_careless(findings: Vec<Finding>) -> Result<(), Self> {
+        let failed: Vec<Finding> = findings
+            .into_iter()
+            .filter(|finding| finding.standing == Standing::Fail)
+            .collect();
+        if failed.is_empty() {
+            return Ok(());
+        }
+        Err(Self::Careless(failed))
+    }
+
+    /// Every fault of a list, one a line.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Careless(findings) => findings.iter().map(Finding::line).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Whose fault it is.
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
-            Self::Config(_) | Self::Pool(_) | Self::Auth(AuthError::Invalid { .. }) => Class::Input,
+            Self::Config(_)
+            | Self::Careless(_)
+            | Self::Tls(_)
+            | Self::Pool(_)
+            | Self::Auth(AuthError::Invalid { .. }) => Class::Input,
             Self::Installation(InstallationError::Held { .. }) => Class::Conflict,
             Self::Installation(InstallationError::Absent { .. }) => Class::Absent,
             Self::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => Class::Conflict,
@@ -102,6 +142,12 @@ impl ServerError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Config(error) => error.hint().map(str::to_owned),
+            Self::Careless(_) => Some(
+                "see the whole checklist with `systemprompt server check` and the same flags; a server for trying out \
+                 listens on 127.0.0.1 and has no `ENVIRONMENT=production`"
+                    .to_owned(),
+            ),
+            Self::Tls(_) => Some("give a certificate and its own key, both as PEM files".to_owned()),
             Self::Installation(error) => error.hint(),
             Self::Behind(error) => error.hint(),
             Self::Replica(error) => error.hint(),

@@ -1,7 +1,9 @@
 //! The management API: what it is made of, how it starts, and how it stops.
 
+pub mod answering;
 pub mod auth;
 pub mod billing;
+pub mod checklist;
 pub mod clock;
 pub mod config;
 pub mod containers;
@@ -9,6 +11,7 @@ pub mod databases;
 pub mod edge;
 pub mod error;
 pub mod failpoint;
+pub mod front;
 pub mod http;
 pub mod installation;
 pub mod maintenance;
@@ -17,27 +20,28 @@ pub mod providers;
 pub mod provision;
 pub mod registry;
 pub mod replica;
+pub mod rotation;
+pub mod safety;
 pub mod store;
 pub mod vault;
 pub mod web;
 pub mod world;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::secret::SecretText;
 use crate::api::time::Time;
+use crate::server::answering::{answer, behind_front, listen};
 use crate::server::auth::keys::Keys;
 use crate::server::auth::{Auth, AuthError};
 use crate::server::billing::Billing;
 use crate::server::clock::Clock;
+use crate::server::config::exposure::BillingMode;
 use crate::server::config::{
     DataFlags, DataSettings, Environment, LogFormat, ProviderKind, ServeFlags, Settings,
 };
@@ -49,6 +53,7 @@ use crate::server::edge::caddy::CaddyEdge;
 use crate::server::edge::fake::FakeEdge;
 use crate::server::edge::{Edge, EdgeSettings};
 pub use crate::server::error::ServerError;
+use crate::server::front::tls::Tls;
 use crate::server::http::{App, Limits};
 use crate::server::installation::Installation;
 pub use crate::server::maintenance::{Class, Maintenance, MaintenanceError};
@@ -58,12 +63,12 @@ use crate::server::providers::docker::DockerProvider;
 use crate::server::providers::fake::FakeProvider;
 use crate::server::provision::{Provision, ProvisionSettings};
 use crate::server::registry::{Gate, GateError, GateSettings};
+pub use crate::server::rotation::{KeyStatus, Rotated};
+pub use crate::server::safety::{Finding, Standing};
 use crate::server::store::{Store, StoreError, settings};
 use crate::server::vault::Vault;
 use crate::server::world::World;
 
-/// For how long open connections may take once the server stops; the engine has its own 8 seconds beside it.
-const DRAIN_WITHIN: Duration = Duration::from_secs(8);
 /// How often what has expired is swept out.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
@@ -111,6 +116,41 @@ impl Server {
         }
     }
 
+    /// How the master key stands.
+    ///
+    /// # Errors
+    /// The data directory cannot be used.
+    pub async fn key_status(flags: DataFlags, clock: &Clock) -> Result<KeyStatus, ServerError> {
+        let (store, vault) = opening::for_keys(flags, clock).await?;
+        let status = rotation::status(&store, &vault).await;
+        store.close().await;
+        Ok(status?)
+    }
+
+    /// Seals every tenant's key with a new version of the master key; `told` how many are done.
+    ///
+    /// # Errors
+    /// The data directory cannot be used, or the rotation stopped; the next one goes on.
+    pub async fn rotate_key(
+        flags: DataFlags,
+        clock: &Clock,
+        forget: bool,
+        told: impl Fn(u64),
+    ) -> Result<Rotated, ServerError> {
+        let (store, vault) = opening::for_keys(flags, clock).await?;
+        let rotated = rotation::rotate(&store, (&vault, clock), forget, told).await;
+        store.close().await;
+        Ok(rotated?)
+    }
+
+    /// The whole security checklist, with the settings that the server would be started with.
+    ///
+    /// # Errors
+    /// The settings cannot be used, or there is no installation.
+    pub async fn check(flags: ServeFlags, clock: &Clock) -> Result<Vec<Finding>, ServerError> {
+        checklist::check(flags, clock).await
+    }
+
     /// Runs the server until it is told to stop (SIGTERM, SIGINT). `tell` is called once it answers.
     ///
     /// # Errors
@@ -126,10 +166,15 @@ impl Server {
         let listener = listen(settings.listen).await?;
         let address = listener.local_addr().map_err(ServerError::Serve)?;
         let public_url = settings.public_url_at(address);
+        let tls = settings.exposure.tls.clone().map(Tls::open).transpose()?;
+        let vault = master_key(&installation, &settings.data, &clock)?;
+        if safety::is_exposed(&settings, address) {
+            let findings = safety::of_settings(&settings, &public_url, vault.is_weak());
+            ServerError::refuse_careless(findings)?;
+        }
         let store = open_store(&installation, &settings).await?;
         sweep_once(&store, clock.now(), matches!(store, Store::Sqlite { .. })).await?;
         let keys = Arc::new(signing_key(&installation, &settings.data, &clock)?);
-        let vault = master_key(&installation, &settings.data, &clock)?;
         let instance = replica::agree(&installation, (&store, &clock), (&keys, &vault)).await?;
         let auth = Auth::new(store.clone(), clock.clone(), keys.clone());
         let first = first_account(&auth, &settings, &public_url).await?;
@@ -139,7 +184,8 @@ impl Server {
         let (provision, edge) = provision(&installation, &settings, parts, &clock).await?;
         let app = App::new(http::Parts {
             limits: Limits::new(&clock),
-            billing: Billing::new(clock.clone(), provision.clone(), keys.derive("pay-page"))?,
+            billing: Billing::new(clock.clone(), provision.clone(), keys.derive("pay-page"))?
+                .with_sandbox(settings.exposure.billing == BillingMode::Sandbox),
             metrics: metrics_recorder()?,
             clock,
             store: store.clone(),
@@ -155,47 +201,16 @@ impl Server {
         provision.observe();
         app.tasks.spawn(sweep(app.clone()));
         let router = http::router(&app).merge(web::router(&app)).merge(gate.router());
-        let router = http::observed(router, &app);
+        let router = behind_front(http::observed(router, &app), &settings, &public_url);
         tell(Ready {
             url: public_url,
             tenant_url: edge.url("NAME"),
             first,
         });
-        let served = answer(listener, router, &app).await;
+        let served = answer(listener, tls, router, &app).await;
         store.close().await;
         tracing::info!("stopped");
         served
-    }
-}
-
-/// Serves until a signal comes, then ends everything within ten seconds.
-async fn answer(listener: TcpListener, router: axum::Router, app: &App) -> Result<(), ServerError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(ServerError::Serve)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServerError::Serve)?;
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let stopping = app.stopping.clone();
-    let server = axum::serve(listener, service).with_graceful_shutdown(stopping.clone().cancelled_owned());
-    let mut serving = app.tasks.spawn(async move { server.await });
-    let ended = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
-        ended = &mut serving => Some(ended),
-    };
-    tracing::info!("stopping: no new work, streams end, running steps finish or are given back");
-    stopping.cancel();
-    app.tasks.close();
-    let drain = async {
-        if tokio::time::timeout(DRAIN_WITHIN, app.tasks.wait())
-            .await
-            .is_err()
-        {
-            tracing::warn!("some connections were still open and are cut");
-        }
-    };
-    tokio::join!(drain, app.provision.stop());
-    match ended {
-        Some(Ok(Err(error))) => Err(ServerError::Serve(error)),
-        _ => Ok(()),
     }
 }
 
@@ -210,12 +225,6 @@ fn log_to_stderr(settings: &Settings) {
         LogFormat::Text => builder.compact().with_target(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
-}
-
-async fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| ServerError::Listen { address, source })
 }
 
 async fn first_account(

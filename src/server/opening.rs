@@ -3,12 +3,13 @@
 use crate::server::auth::AuthError;
 use crate::server::auth::keys::Keys;
 use crate::server::clock::Clock;
-use crate::server::config::{DataSettings, Settings};
+use crate::server::config::{DataFlags, DataSettings, Environment, Settings};
 use crate::server::error::ServerError;
 use crate::server::installation::Installation;
 use crate::server::maintenance::MaintenanceError;
-use crate::server::store::{Store, StoreError};
-use crate::server::vault::{Vault, VaultError};
+use crate::server::replica::{MASTER_KEY, ReplicaError};
+use crate::server::store::{Store, StoreError, settings};
+use crate::server::vault::{KeySource, Vault, VaultError};
 
 /// The database, with every migration that this program knows.
 ///
@@ -39,6 +40,26 @@ pub async fn open_store(installation: &Installation, settings: &Settings) -> Res
     }
 }
 
+/// The database and the master key, for work on keys beside running servers.
+///
+/// # Errors
+/// There is no installation, its database lacks migrations, or the key is not the one that sealed its secrets.
+pub async fn for_keys(flags: DataFlags, clock: &Clock) -> Result<(Store, Vault), ServerError> {
+    let data = DataSettings::resolve(flags, &Environment::read())?;
+    let installation = match data.postgres {
+        Some(_) => Installation::open(&data.directory)?,
+        None => Installation::find(&data.directory)?,
+    };
+    let vault = master_key(&installation, &data, clock)?;
+    let store = installation.store(data.postgres.as_ref()).await?;
+    store.migrate_check().await?;
+    let proof = settings::find(&mut store.begin_read().await?, MASTER_KEY).await?;
+    if proof.is_some_and(|proof| !vault.proves(&proof)) {
+        return Err(ReplicaError::Key { key: "master" }.into());
+    }
+    Ok((store, vault))
+}
+
 /// The key that tokens are signed with.
 ///
 /// # Errors
@@ -63,10 +84,9 @@ pub fn master_key(
     data: &DataSettings,
     clock: &Clock,
 ) -> Result<Vault, VaultError> {
-    match &data.master_key_file {
-        Some(file) => Vault::open_file(file, clock.clone()),
-        None => Vault::open(installation.directory(), clock.clone()),
-    }
+    let in_folder = || KeySource::Folder(installation.directory().to_owned());
+    let source = data.master_key.clone().unwrap_or_else(in_folder);
+    Vault::from_source(source, clock.clone())
 }
 
 /// Process and machine, for whoever asks who works on something.

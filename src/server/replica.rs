@@ -8,7 +8,8 @@ use crate::server::vault::{Vault, VaultError};
 
 const INSTANCE: &str = "instance";
 const SIGNING_KEY: &str = "signing-key-check";
-const MASTER_KEY: &str = "master-key-check";
+/// Where the proof of the master key is kept.
+pub const MASTER_KEY: &str = "master-key-check";
 
 /// Why this server is none of those that share the database.
 #[derive(Debug, thiserror::Error)]

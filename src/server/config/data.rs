@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::api::secret::SecretText;
 use crate::server::config::{ConfigError, Environment};
 use crate::server::store::postgres::{CONNECTIONS, PostgresSettings};
+use crate::server::vault::KeySource;
 
 /// Flags that say where the server's data is.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -28,6 +29,10 @@ pub struct DataFlags {
     /// `SYSTEMPROMPT_MASTER_KEY_FILE`] [default: `master.key` in the folder, made by the first start]
     #[arg(long, value_name = "FILE")]
     pub master_key_file: Option<PathBuf>,
+    /// Shell command that prints that key, from wherever it is kept (`age -d …`, a cloud's key service) [env:
+    /// `SYSTEMPROMPT_MASTER_KEY_COMMAND`; the key itself: `SYSTEMPROMPT_MASTER_KEY`]
+    #[arg(long, value_name = "COMMAND", conflicts_with = "master_key_file")]
+    pub master_key_command: Option<String>,
     /// The key that tokens are signed with, the same for all servers of a database; it must be there [env:
     /// `SYSTEMPROMPT_SIGNING_KEY_FILE`] [default: `signing.key` in the folder, made by the first start]
     #[arg(long, value_name = "FILE")]
@@ -60,7 +65,7 @@ pub struct DataSettings {
     /// PostgreSQL in place of the embedded database.
     pub postgres: Option<PostgresSettings>,
     /// The master key, where it is not in the directory.
-    pub master_key_file: Option<PathBuf>,
+    pub master_key: Option<KeySource>,
     /// The signing key, where it is not in the directory.
     pub signing_key_file: Option<PathBuf>,
 }
@@ -85,10 +90,25 @@ impl DataSettings {
                 .or_else(|| environment.home_of_data())
                 .ok_or(ConfigError::NoDataDirectory)?,
             postgres: url.map(|url| PostgresSettings { url, connections }),
-            master_key_file: path(flags.master_key_file, "SYSTEMPROMPT_MASTER_KEY_FILE"),
+            master_key: master_key(flags.master_key_file, flags.master_key_command, environment),
             signing_key_file: path(flags.signing_key_file, "SYSTEMPROMPT_SIGNING_KEY_FILE"),
         })
     }
+}
+
+/// What was said by a flag counts first, then what the environment says.
+fn master_key(
+    file: Option<PathBuf>,
+    command: Option<String>,
+    environment: &Environment,
+) -> Option<KeySource> {
+    let text = |name| environment.text(name);
+    let told = file
+        .map(KeySource::File)
+        .or_else(|| command.map(KeySource::Command));
+    told.or_else(|| text("SYSTEMPROMPT_MASTER_KEY_FILE").map(|file| KeySource::File(PathBuf::from(file))))
+        .or_else(|| text("SYSTEMPROMPT_MASTER_KEY_COMMAND").map(KeySource::Command))
+        .or_else(|| text("SYSTEMPROMPT_MASTER_KEY").map(|key| KeySource::Text(SecretText::new(key))))
 }
 
 fn database_url(

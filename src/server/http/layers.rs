@@ -146,7 +146,7 @@ pub async fn limit_by_address(
     Ok(response)
 }
 
-/// The address that a request came from, as a limiter's key.
+/// The address of whoever asks, as the front of the server has found it; as a limiter's key.
 #[must_use]
 pub fn address_of(extensions: &axum::http::Extensions) -> String {
     extensions.get::<ConnectInfo<SocketAddr>>().map_or_else(

@@ -90,6 +90,21 @@ pub async fn set_password(tx: &mut Tx, id: &AccountId, password_hash: &str) -> R
     .map(drop)
 }
 
+/// Everybody who may operate the server.
+///
+/// # Errors
+/// The statement fails or a row is damaged.
+pub async fn list_operators(tx: &mut Tx) -> Result<Vec<AccountRow>, StoreError> {
+    tx.fetch_all(
+        "SELECT id, email, password_hash, operator, created_at FROM accounts WHERE operator = 1 ORDER BY email",
+        vec![],
+    )
+    .await?
+    .iter()
+    .map(read)
+    .collect()
+}
+
 /// Whether anybody can sign in at all.
 ///
 /// # Errors

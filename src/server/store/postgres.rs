@@ -12,7 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{Connection as _, Error};
 
 use crate::api::secret::SecretText;
-use crate::server::store::StoreError;
+use crate::server::store::{Store, StoreError};
 
 /// How many connections one server holds, unless told.
 pub const CONNECTIONS: u32 = 16;
@@ -43,6 +43,22 @@ pub struct PostgresSettings {
     pub url: SecretText,
     /// At most so many.
     pub connections: u32,
+}
+
+impl Store {
+    /// Whether the role that this server has in PostgreSQL is above all rules; `None` where there are no roles.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn is_superuser(&self) -> Result<Option<bool>, StoreError> {
+        if matches!(self, Self::Sqlite { .. }) {
+            return Ok(None);
+        }
+        let sql = "SELECT CASE WHEN rolsuper THEN 1::bigint ELSE 0 END AS superuser FROM pg_roles
+                   WHERE rolname = current_user";
+        let row = self.begin_read().await?.fetch_optional(sql, vec![]).await?;
+        row.map(|row| row.flag("superuser")).transpose()
+    }
 }
 
 pub(super) fn options(url: &str) -> Result<PgConnectOptions, StoreError> {

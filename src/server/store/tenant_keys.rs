@@ -51,6 +51,69 @@ pub async fn find(tx: &mut Tx, tenant: &TenantId) -> Result<Option<TenantKeyRow>
     .transpose()
 }
 
+/// How many tenants' keys each version of the master key has sealed.
+///
+/// # Errors
+/// The database fails or a row is bad.
+pub async fn count_by_version(tx: &mut Tx) -> Result<Vec<(u32, u64)>, StoreError> {
+    tx.fetch_all(
+        "SELECT master_version, COUNT(*) AS keys FROM tenant_keys GROUP BY master_version ORDER BY master_version",
+        vec![],
+    )
+    .await?
+    .iter()
+    .map(|row| Ok((row.u32("master_version")?, row.u64("keys")?)))
+    .collect()
+}
+
+/// Tenants whose key another version has sealed, at most `limit`.
+///
+/// # Errors
+/// The database fails or a row is bad.
+pub async fn list_not_of(
+    tx: &mut Tx,
+    version: u32,
+    limit: u32,
+) -> Result<Vec<(TenantId, TenantKeyRow)>, StoreError> {
+    tx.fetch_all(
+        "SELECT tenant_id, master_version, sealed_key FROM tenant_keys WHERE master_version <> $1
+         ORDER BY tenant_id LIMIT $2",
+        vec![version.into(), limit.into()],
+    )
+    .await?
+    .iter()
+    .map(|row| {
+        let key = TenantKeyRow {
+            master_version: row.u32("master_version")?,
+            sealed_key: row.text("sealed_key")?,
+        };
+        Ok((row.parse("tenant_id")?, key))
+    })
+    .collect()
+}
+
+/// Puts the same key, sealed anew, in the place of the one that was read; nothing happens where it has changed since.
+///
+/// # Errors
+/// The database fails.
+pub async fn reseal(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    (read, sealed): (&TenantKeyRow, &TenantKeyRow),
+) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE tenant_keys SET master_version = $1, sealed_key = $2 WHERE tenant_id = $3 AND sealed_key = $4",
+        vec![
+            sealed.master_version.into(),
+            sealed.sealed_key.as_str().into(),
+            tenant.as_str().into(),
+            read.sealed_key.as_str().into(),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
 /// Destroys the tenant's key: what it sealed can not be read any more, in backups either.
 ///
 /// # Errors

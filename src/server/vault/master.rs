@@ -1,4 +1,4 @@
-//! The master key: a file with all its versions, and a canary beside it that tells whether it is the right file.
+//! The master key: a document with all its versions, and a canary that tells whether it is the right one.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::api::secret::SecretText;
 use crate::server::clock::Clock;
 use crate::server::vault::VaultError;
 use crate::server::vault::cipher::{Key, open, seal};
@@ -30,9 +31,45 @@ struct Document {
     keys: BTreeMap<u32, String>,
 }
 
+/// Where the master key comes from.
+#[derive(Clone, Debug)]
+pub enum KeySource {
+    /// `master.key` in a folder, made where nothing was ever sealed, with a canary beside it.
+    Folder(PathBuf),
+    /// A file, which must be there.
+    File(PathBuf),
+    /// A text of the environment.
+    Text(SecretText),
+    /// What a shell command prints.
+    Command(String),
+}
+
+impl KeySource {
+    /// The file that holds the key, where one does.
+    pub(super) fn file(&self) -> Option<PathBuf> {
+        match self {
+            Self::Folder(folder) => Some(folder.join(KEY_FILE)),
+            Self::File(file) => Some(file.clone()),
+            Self::Text(_) | Self::Command(_) => None,
+        }
+    }
+}
+
 impl MasterKeys {
-    /// Reads the file, or makes it where neither file nor canary is there.
-    pub(super) fn open(directory: &Path, clock: &Clock) -> Result<Self, VaultError> {
+    /// Reads the key; in a folder, makes it where neither key nor canary is there.
+    pub(super) fn open(source: &KeySource, clock: &Clock) -> Result<Self, VaultError> {
+        match source {
+            KeySource::Folder(folder) => Self::open_folder(folder, clock),
+            KeySource::File(file) => match read(file)? {
+                Some(document) => Self::parse(file, &document),
+                None => Err(failed(file)(std::io::ErrorKind::NotFound.into())),
+            },
+            KeySource::Text(text) => Self::parse(Path::new("SYSTEMPROMPT_MASTER_KEY"), text.expose()),
+            KeySource::Command(command) => Self::parse(Path::new(command), &printed(command)?),
+        }
+    }
+
+    fn open_folder(directory: &Path, clock: &Clock) -> Result<Self, VaultError> {
         let (key_file, canary_file) = (directory.join(KEY_FILE), directory.join(CANARY_FILE));
         let canary = read(&canary_file)?;
         let document = match (read(&key_file)?, &canary) {
@@ -56,12 +93,42 @@ impl MasterKeys {
         Ok(master)
     }
 
-    /// Reads the file, which must be there.
-    pub(super) fn open_file(path: &Path) -> Result<Self, VaultError> {
-        match read(path)? {
-            Some(document) => Self::parse(path, &document),
-            None => Err(failed(path)(std::io::ErrorKind::NotFound.into())),
+    /// All versions of the key.
+    pub(super) fn versions(&self) -> Vec<u32> {
+        self.keys.keys().copied().collect()
+    }
+
+    /// Writes a document of these versions and one more, which seals from now on; answers its number.
+    pub(super) fn add_version(&self, file: &Path, clock: &Clock) -> Result<u32, VaultError> {
+        let next = self.keys.keys().max().copied().unwrap_or(0) + 1;
+        let fresh = Zeroizing::new(clock.random::<32>());
+        let mut keys = self.texts(|_| true);
+        keys.insert(next, STANDARD.encode(fresh.as_slice()));
+        replace(file, &write_document(&Document { current: next, keys })?)?;
+        Ok(next)
+    }
+
+    /// Writes a document of the current version only.
+    pub(super) fn keep_current(&self, file: &Path) -> Result<(), VaultError> {
+        let current = self.current.0;
+        let keys = self.texts(|version| version == current);
+        replace(file, &write_document(&Document { current, keys })?)
+    }
+
+    /// Writes the canary anew, sealed with the current version, where there is one.
+    pub(super) fn renew_canary(&self, source: &KeySource, clock: &Clock) -> Result<(), VaultError> {
+        match source {
+            KeySource::Folder(folder) => replace(&folder.join(CANARY_FILE), &self.canary(clock)?),
+            _ => Ok(()),
         }
+    }
+
+    fn texts(&self, wanted: impl Fn(u32) -> bool) -> BTreeMap<u32, String> {
+        self.keys
+            .iter()
+            .filter(|(version, _)| wanted(**version))
+            .map(|(version, key)| (*version, STANDARD.encode(key.as_slice())))
+            .collect()
     }
 
     /// A known text, sealed.
@@ -94,7 +161,10 @@ impl MasterKeys {
             path: path.display().to_string(),
             source,
         };
-        let document: Document = serde_json::from_str(text).map_err(|source| malformed(Box::new(source)))?;
+        let document = match in_one_line(text) {
+            Some(document) => document,
+            None => serde_json::from_str(text).map_err(|source| malformed(Box::new(source)))?,
+        };
         let mut keys = BTreeMap::new();
         for (version, text) in &document.keys {
             let bytes = Zeroizing::new(
@@ -133,10 +203,51 @@ fn fresh_document(clock: &Clock) -> Result<String, VaultError> {
         current: 1,
         keys: [(1, STANDARD.encode(key.as_slice()))].into(),
     };
-    serde_json::to_string_pretty(&document).map_err(|source| VaultError::Malformed {
+    write_document(&document)
+}
+
+fn write_document(document: &Document) -> Result<String, VaultError> {
+    serde_json::to_string_pretty(document).map_err(|source| VaultError::Malformed {
         path: KEY_FILE.to_owned(),
         source: Box::new(source),
     })
+}
+
+/// `1:BASE64,2:BASE64`, for a variable of the environment: the last one seals.
+fn in_one_line(text: &str) -> Option<Document> {
+    let keys = text
+        .trim()
+        .split(',')
+        .map(|entry| {
+            let (version, key) = entry.trim().split_once(':')?;
+            Some((version.parse().ok()?, key.trim().to_owned()))
+        })
+        .collect::<Option<BTreeMap<u32, String>>>()?;
+    let current = *keys.keys().next_back()?;
+    Some(Document { current, keys })
+}
+
+/// What a shell command prints; what it complains about goes to the server's own log.
+fn printed(command: &str) -> Result<Zeroizing<String>, VaultError> {
+    let refused = |source: std::io::Error| VaultError::Command {
+        command: command.to_owned(),
+        source,
+    };
+    let output = std::process::Command::new("sh")
+        .args(["-c", command])
+        .stdin(std::process::Stdio::null())
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .map_err(refused)?;
+    if !output.status.success() {
+        return Err(refused(std::io::Error::other(format!(
+            "it ended with {}",
+            output.status
+        ))));
+    }
+    String::from_utf8(output.stdout)
+        .map(Zeroizing::new)
+        .map_err(|_| refused(std::io::Error::other("what it prints is not text")))
 }
 
 fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> VaultError {
@@ -150,6 +261,18 @@ fn read(path: &Path) -> Result<Option<String>, VaultError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(path)(error)),
     }
+}
+
+/// Writes a file, whole or not at all, readable by its owner only, whatever was there before.
+fn replace(path: &Path, text: &str) -> Result<(), VaultError> {
+    let directory: PathBuf = path.parent().map(Path::to_owned).unwrap_or_default();
+    let mut file = tempfile::NamedTempFile::new_in(&directory).map_err(failed(path))?;
+    file.write_all(text.as_bytes()).map_err(failed(path))?;
+    file.as_file().sync_all().map_err(failed(path))?;
+    file.persist(path).map_err(|error| failed(path)(error.error))?;
+    std::fs::File::open(&directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(failed(path))
 }
 
 /// Writes a file that is not there yet, whole or not at all, readable by its owner only.

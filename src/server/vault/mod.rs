@@ -6,9 +6,12 @@
 
 mod cipher;
 mod master;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
@@ -18,6 +21,7 @@ use crate::api::id::TenantId;
 use crate::api::secret::SecretText;
 use crate::server::clock::Clock;
 use crate::server::vault::cipher::{Key, open, seal};
+pub use crate::server::vault::master::KeySource;
 use crate::server::vault::master::MasterKeys;
 
 /// Why a value cannot be sealed or opened.
@@ -59,8 +63,23 @@ pub enum VaultError {
         /// Which file.
         path: String,
     },
+    /// The command that prints the key failed.
+    #[error("failed to get the master key from `{command}`")]
+    Command {
+        /// Which command.
+        command: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Somebody else rotates the key.
+    #[error("another rotation of the master key is under way\nhint: wait for its end")]
+    Rotating,
     /// A value names a version of the master key that the file does not have.
-    #[error("failed to open a sealed key: the master key has no version {version}")]
+    #[error(
+        "failed to open a sealed key: the master key has no version {version}\n\
+         hint: give the server a master key that still has it"
+    )]
     UnknownVersion {
         /// Which version.
         version: u32,
@@ -101,8 +120,15 @@ pub struct SecretName<'a> {
 pub struct Vault(Arc<Inner>);
 
 struct Inner {
-    master: MasterKeys,
+    source: KeySource,
+    master: RwLock<Read>,
     clock: Clock,
+}
+
+/// The key as it was read, and when its file was last changed then.
+struct Read {
+    keys: Arc<MasterKeys>,
+    changed: Option<SystemTime>,
 }
 
 impl std::fmt::Debug for Vault {
@@ -117,17 +143,135 @@ impl Vault {
     /// # Errors
     /// The file cannot be used, is malformed, is missing though it was there, or is another one than before.
     pub fn open(directory: &Path, clock: Clock) -> Result<Self, VaultError> {
-        let master = MasterKeys::open(directory, &clock)?;
-        Ok(Self(Arc::new(Inner { master, clock })))
+        Self::from_source(KeySource::Folder(directory.to_owned()), clock)
     }
 
-    /// Reads the master key in `file`, which must be there.
+    /// Reads the master key from where it is.
     ///
     /// # Errors
-    /// The file cannot be used or is malformed.
-    pub fn open_file(file: &Path, clock: Clock) -> Result<Self, VaultError> {
-        let master = MasterKeys::open_file(file)?;
-        Ok(Self(Arc::new(Inner { master, clock })))
+    /// It cannot be had, is malformed, or is another one than before.
+    pub fn from_source(source: KeySource, clock: Clock) -> Result<Self, VaultError> {
+        let changed = source.file().and_then(|file| changed_at(&file));
+        let keys = Arc::new(MasterKeys::open(&source, &clock)?);
+        Ok(Self(Arc::new(Inner {
+            source,
+            master: RwLock::new(Read { keys, changed }),
+            clock,
+        })))
+    }
+
+    /// The key as it is now: a rotation beside a running server changes the file, and the server takes it up.
+    fn master(&self) -> Arc<MasterKeys> {
+        let (keys, before) = {
+            let read = self.0.master.read().unwrap_or_else(PoisonError::into_inner);
+            (Arc::clone(&read.keys), read.changed)
+        };
+        let Some(file) = self.0.source.file() else {
+            return keys;
+        };
+        let changed = changed_at(&file);
+        if changed.is_none() || changed == before {
+            return keys;
+        }
+        match MasterKeys::open(&self.0.source, &self.0.clock) {
+            Ok(fresh) => {
+                let keys = Arc::new(fresh);
+                let mut read = self.0.master.write().unwrap_or_else(PoisonError::into_inner);
+                *read = Read {
+                    keys: Arc::clone(&keys),
+                    changed,
+                };
+                keys
+            }
+            Err(error) => {
+                tracing::error!(%error, "the changed master key cannot be used; the one before is used on");
+                keys
+            }
+        }
+    }
+
+    /// The version that seals, and all versions.
+    #[must_use]
+    pub fn versions(&self) -> (u32, Vec<u32>) {
+        let master = self.master();
+        (master.current().0, master.versions())
+    }
+
+    /// Adds a version, which seals from now on; answers its number, or `None` where the key is kept elsewhere.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn add_version(&self) -> Result<Option<u32>, VaultError> {
+        let Some(file) = self.0.source.file() else {
+            return Ok(None);
+        };
+        let added = self.master().add_version(&file, &self.0.clock)?;
+        self.renew()?;
+        Ok(Some(added))
+    }
+
+    /// Forgets every version but the one that seals; `false` where the key is kept elsewhere.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn forget_old_versions(&self) -> Result<bool, VaultError> {
+        let Some(file) = self.0.source.file() else {
+            return Ok(false);
+        };
+        self.master().keep_current(&file)?;
+        self.renew()?;
+        Ok(true)
+    }
+
+    /// Reads the file again and writes the canary anew.
+    fn renew(&self) -> Result<(), VaultError> {
+        let inner = &self.0;
+        let changed = inner.source.file().and_then(|file| changed_at(&file));
+        let keys = Arc::new(MasterKeys::open(&inner.source, &inner.clock)?);
+        keys.renew_canary(&inner.source, &inner.clock)?;
+        let mut read = inner.master.write().unwrap_or_else(PoisonError::into_inner);
+        *read = Read { keys, changed };
+        Ok(())
+    }
+
+    /// Holds the key's file against another rotation until the answer is dropped.
+    ///
+    /// # Errors
+    /// Another rotation is under way, or the lock cannot be made.
+    pub fn hold(&self) -> Result<Option<std::fs::File>, VaultError> {
+        let Some(file) = self.0.source.file() else {
+            return Ok(None);
+        };
+        let path = file.with_extension("rotation");
+        let failed = |source| VaultError::File {
+            path: path.display().to_string(),
+            source,
+        };
+        let lock = std::fs::File::create(&path).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Some(lock)),
+            Err(std::fs::TryLockError::WouldBlock) => Err(VaultError::Rotating),
+            Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
+        }
+    }
+
+    /// The same data key under the version that seals now. No value needs to be touched.
+    ///
+    /// # Errors
+    /// The data key does not open.
+    pub fn rewrap(&self, tenant: &TenantId, key: &SealedKey) -> Result<SealedKey, VaultError> {
+        let data_key = self.data_key(tenant, key)?;
+        self.wrap(tenant, data_key.as_slice())
+    }
+
+    fn wrap(&self, tenant: &TenantId, data_key: &[u8]) -> Result<SealedKey, VaultError> {
+        let master = self.master();
+        let (master_version, key) = master.current();
+        let sealed_key = seal(key, self.0.clock.random(), &key_name(tenant), data_key)?;
+        Ok(SealedKey {
+            master_version,
+            sealed_key,
+        })
     }
 
     /// A text by which another server can tell whether it has the same master key.
@@ -135,13 +279,21 @@ impl Vault {
     /// # Errors
     /// The cipher refuses.
     pub fn prove(&self) -> Result<String, VaultError> {
-        self.0.master.canary(&self.0.clock)
+        self.master().canary(&self.0.clock)
     }
 
     /// Whether a text was made by [`Vault::prove`] with this master key, in any of its versions.
     #[must_use]
     pub fn proves(&self, text: &str) -> bool {
-        self.0.master.opens(text)
+        self.master().opens(text)
+    }
+
+    /// Whether the master key is none that chance has made: of 32 random bytes about 30 differ from each other.
+    #[must_use]
+    pub fn is_weak(&self) -> bool {
+        let master = self.master();
+        let (_, key) = master.current();
+        key.iter().collect::<std::collections::BTreeSet<_>>().len() < 16
     }
 
     /// Makes a data key for a tenant.
@@ -150,13 +302,7 @@ impl Vault {
     /// The cipher refuses.
     pub fn new_tenant_key(&self, tenant: &TenantId) -> Result<SealedKey, VaultError> {
         let fresh = Zeroizing::new(self.0.clock.random::<32>());
-        let (master_version, master) = self.0.master.current();
-        let name = key_name(tenant);
-        let sealed_key = seal(master, self.0.clock.random(), &name, fresh.as_slice())?;
-        Ok(SealedKey {
-            master_version,
-            sealed_key,
-        })
+        self.wrap(tenant, fresh.as_slice())
     }
 
     /// Seals a value as `name` of a tenant.
@@ -218,7 +364,8 @@ impl Vault {
     }
 
     fn data_key(&self, tenant: &TenantId, key: &SealedKey) -> Result<Key, VaultError> {
-        let master = self.0.master.version(key.master_version)?;
+        let keys = self.master();
+        let master = keys.version(key.master_version)?;
         open(master, &key_name(tenant), &key.sealed_key)
             .and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok())
             .map(Zeroizing::new)
@@ -226,6 +373,10 @@ impl Vault {
                 what: format!("the data key of `{tenant}`"),
             })
     }
+}
+
+fn changed_at(file: &Path) -> Option<SystemTime> {
+    std::fs::metadata(file).and_then(|file| file.modified()).ok()
 }
 
 fn key_name(tenant: &TenantId) -> String {
@@ -246,95 +397,4 @@ fn mac(key: &[u8; 32], text: &[u8]) -> [u8; 32] {
     let mut mac = Hmac::<Sha256>::new(&(*block).into());
     mac.update(text);
     mac.finalize().into_bytes().into()
-}
-
-#[cfg(test)]
-mod tests {
-    use uuid::Uuid;
-
-    use super::{SecretName, Vault, VaultError};
-    use crate::api::id::TenantId;
-    use crate::api::secret::SecretText;
-    use crate::server::clock::Clock;
-
-    const NAME: SecretName<'static> = SecretName {
-        scope: "user",
-        key: "OPENAI_API_KEY",
-        version: 3,
-    };
-
-    fn tenant(number: u128) -> TenantId {
-        TenantId::new(Uuid::from_u128(number))
-    }
-
-    #[test]
-    fn opens_only_under_its_own_name() {
-        let directory = tempfile::tempdir().expect("directory");
-        let vault = Vault::open(directory.path(), Clock::system()).expect("vault");
-        let (mine, other) = (tenant(1), tenant(2));
-        let key = vault.new_tenant_key(&mine).expect("key");
-        let sealed = vault
-            .seal(&mine, &key, NAME, &SecretText::new("sk-1"))
-            .expect("sealed");
-        assert!(!sealed.contains("sk-1"));
-        let opened = vault.unseal(&mine, &key, NAME, &sealed).expect("opened");
-        assert_eq!(opened.expose(), "sk-1");
-        for name in [
-            SecretName { version: 4, ..NAME },
-            SecretName { key: "X", ..NAME },
-            SecretName {
-                scope: "platform",
-                ..NAME
-            },
-        ] {
-            assert!(matches!(
-                vault.unseal(&mine, &key, name, &sealed),
-                Err(VaultError::Unreadable { .. })
-            ));
-        }
-        assert!(vault.unseal(&other, &key, NAME, &sealed).is_err());
-    }
-
-    #[test]
-    fn equal_values_are_sealed_differently_and_digested_equally() {
-        let directory = tempfile::tempdir().expect("directory");
-        let vault = Vault::open(directory.path(), Clock::system()).expect("vault");
-        let (mine, other) = (tenant(1), tenant(2));
-        let (key, other_key) = (
-            vault.new_tenant_key(&mine).expect("key"),
-            vault.new_tenant_key(&other).expect("key"),
-        );
-        let value = SecretText::new("the same");
-        let seal = || vault.seal(&mine, &key, NAME, &value).expect("sealed");
-        assert_ne!(seal(), seal());
-        let digest = vault.digest(&mine, &key, &value).expect("digest");
-        assert_eq!(digest.len(), 12);
-        assert_eq!(digest, vault.digest(&mine, &key, &value).expect("digest"));
-        assert_ne!(digest, vault.digest(&other, &other_key, &value).expect("digest"));
-    }
-
-    #[test]
-    fn the_same_folder_opens_again_and_another_key_is_refused() {
-        let directory = tempfile::tempdir().expect("directory");
-        let elsewhere = tempfile::tempdir().expect("directory");
-        let tenant = tenant(1);
-        let key = Vault::open(directory.path(), Clock::system())
-            .and_then(|vault| vault.new_tenant_key(&tenant))
-            .expect("key");
-        let again = Vault::open(directory.path(), Clock::system()).expect("again");
-        assert!(again.digest(&tenant, &key, &SecretText::new("x")).is_ok());
-
-        let file = directory.path().join("master.key");
-        std::fs::remove_file(&file).expect("removed");
-        assert!(matches!(
-            Vault::open(directory.path(), Clock::system()),
-            Err(VaultError::KeyMissing { .. })
-        ));
-        Vault::open(elsewhere.path(), Clock::system()).expect("another vault");
-        std::fs::copy(elsewhere.path().join("master.key"), &file).expect("copied");
-        assert!(matches!(
-            Vault::open(directory.path(), Clock::system()),
-            Err(VaultError::WrongKey { .. })
-        ));
-    }
 }

@@ -45,6 +45,7 @@ const CASES: &[(&str, &str, Holds)] = &[
     ("secrets import", "some.env", Holds::One),
     ("secrets list", "", Holds::One),
     ("secrets unset", "A_KEY", Holds::One),
+    ("audit", "--tenant TENANT", Holds::Lines),
     ("operation show", "OPERATION", Holds::One),
     ("operation retry", "OPERATION", Holds::Error),
     ("operation cancel", "OPERATION", Holds::Error),
