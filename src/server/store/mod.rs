@@ -175,7 +175,8 @@ impl Store {
             // Flushed by `Group`, once for all commits that wait.
             .synchronous(SqliteSynchronous::Normal)
             .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(10));
+            // Only another program can hold the file; several such waits must fit into the time of one request.
+            .busy_timeout(Duration::from_secs(4));
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .connect_with(options.clone())
