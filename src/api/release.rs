@@ -18,9 +18,9 @@ pub struct DeployRequest {
     /// The digest that the client pushed; the server refuses another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// `rolling` (the default): new beside old, then switch.
+    /// How the new release takes over; `rolling` where nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub strategy: Option<String>,
+    pub strategy: Option<Strategy>,
     /// Why, for the list of releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -61,6 +61,29 @@ pub struct RollbackQuery {
     /// The release to go back to; without it the newest one that served before and differs from the one that serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<u32>,
+}
+
+/// How a release takes over from the one before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// The new one starts beside the old one, and then takes its requests: nobody waits.
+    #[default]
+    Rolling,
+    /// The old one ends before the new one starts, for a program that must have its volume for itself. Requests wait
+    /// at the edge meanwhile.
+    Recreate,
+}
+
+impl Strategy {
+    /// As it is written in `config.yaml` and on the wire.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Rolling => "rolling",
+            Self::Recreate => "recreate",
+        }
+    }
 }
 
 /// How a release stands.
@@ -126,6 +149,8 @@ pub struct Release {
     pub fingerprint: Option<String>,
     /// Memory it ran with, in MB.
     pub memory_mb: u32,
+    /// How it took over.
+    pub strategy: Strategy,
     /// Version of every secret that it saw.
     pub secret_versions: BTreeMap<String, u32>,
     /// The platform's variables that it saw, without secrets; empty for releases of before they were kept.

@@ -228,6 +228,7 @@ fn text(release: &Release) -> String {
         image_lines(&mut lines, image);
     }
     lines.add("memory", format!("{} MB", release.memory_mb));
+    lines.add("strategy", release.strategy.word());
     lines.add("health path", &release.health_path);
     lines.add("release command", release.release_command.join(" "));
     lines.add("migrations", migrations(release.migrations.as_ref()));

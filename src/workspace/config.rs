@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::api::release::Strategy;
 use crate::workspace::error::WorkspaceError;
 use crate::workspace::{FOLDER, Workspace, file};
 
@@ -28,6 +29,8 @@ pub struct Config {
     pub health_path: String,
     /// What runs once before a release serves, unless the image's default.
     pub release_command: Option<Vec<String>>,
+    /// How a release takes over from the one before.
+    pub strategy: Strategy,
 }
 
 /// One thing that must exist before an image is built.
@@ -52,6 +55,7 @@ impl Default for Config {
             platform: None,
             health_path: "/readyz".to_owned(),
             release_command: None,
+            strategy: Strategy::Rolling,
         }
     }
 }

@@ -82,7 +82,7 @@ pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     let mut request = DeployRequest {
         image: CURRENT.to_owned(),
         digest: None,
-        strategy: None,
+        strategy: Some(project.config.strategy),
         message: args.message.clone(),
         fingerprint: None,
         release_command: project.config.release_command.clone(),
@@ -152,6 +152,7 @@ async fn release(
         "digest": text("digest").or_else(|| request.digest.clone()),
         "fingerprint": request.fingerprint,
         "url": url,
+        "held": operation.result.get("held"),
         "operation_id": operation.id,
     });
     let which = number.map_or_else(|| "the new release".to_owned(), |number| format!("v{number}"));
@@ -189,7 +190,7 @@ fn check_ready(report: &TenantReport) -> Result<(), CliError> {
     let (text, hint) = match report.tenant.status {
         TenantStatus::Suspended => (
             "is suspended",
-            format!("activate it with `systemprompt tenant edit {name} --activate`"),
+            format!("activate it with `systemprompt tenant activate {name}`"),
         ),
         TenantStatus::Deleting | TenantStatus::Deleted => (
             "is being removed",

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::api::release::Strategy;
 use crate::cli::context::Context;
 use crate::cli::deploy::Args;
 use crate::cli::error::{CliError, Kind};
@@ -112,6 +113,9 @@ impl Project {
             .map_err(|error| at(Kind::BuildFailed, error.into()))?;
         let mut release = vec![self.config.health_path.as_str()];
         release.extend(self.config.release_command.iter().flatten().map(String::as_str));
+        if self.config.strategy == Strategy::Recreate {
+            release.push("recreate");
+        }
         let inputs = BuildInputs {
             args: &self.config.build_args,
             target: self.config.target.as_deref(),

@@ -6,10 +6,10 @@ use crate::cli::releases::{self, Act};
 use crate::cli::rollback;
 use crate::cli::tenant::pick::{Picked, pick};
 use crate::cli::tenant::{create, delete, edit, events, list, logs, select, show, status, work};
-use crate::cli::tenant::{environment, metrics, resources, restart, scale};
+use crate::cli::tenant::{environment, metrics, power, resources, restart, scale};
 use crate::cli::ui::Prompt;
 
-const ITEMS: [&str; 22] = [
+const ITEMS: [&str; 24] = [
     "Create",
     "List",
     "Show",
@@ -30,6 +30,8 @@ const ITEMS: [&str; 22] = [
     "Environment",
     "Resources",
     "Operation",
+    "Suspend",
+    "Activate",
     "Select",
     "Delete",
 ];
@@ -73,6 +75,8 @@ async fn with_tenant(context: &Context, verb: &str) -> Result<(), CliError> {
         "Environment" => environment::run(context, environment::Args::of(text)).await,
         "Resources" => resources::run(context, resources::Args::of(text)).await,
         "Operation" => work::run(context, &id).await,
+        "Suspend" => power::suspend(context, power::Args::of(text)).await,
+        "Activate" => power::activate(context, power::Args::of(text)).await,
         "Restart" => restart::run(context, restart::Args::of(text)).await,
         _ => delete::run(context, delete::Args::of(text)).await,
     }

@@ -15,6 +15,7 @@ mod local;
 mod logs;
 mod menu;
 mod metrics;
+mod power;
 mod resources;
 mod restart;
 mod retry;
@@ -66,6 +67,10 @@ enum Verb {
     Environment(environment::Args),
     /// Show everything that a tenant has, by the names that its provider knows
     Resources(resources::Args),
+    /// Stop what runs and keep everything else; visitors see a page that says so
+    Suspend(power::Args),
+    /// Start again what was suspended
+    Activate(power::Args),
     /// Take up a creation that failed
     Retry(retry::Args),
 }
@@ -116,6 +121,8 @@ pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         Some(Verb::Environment(args)) => environment::run(context, args).await,
         Some(Verb::Resources(args)) => resources::run(context, args).await,
         Some(Verb::Restart(args)) => restart::run(context, args).await,
+        Some(Verb::Suspend(args)) => power::suspend(context, args).await,
+        Some(Verb::Activate(args)) => power::activate(context, args).await,
         Some(Verb::Retry(args)) => retry::run(context, args).await,
     }
 }

@@ -174,14 +174,8 @@ impl Engine {
     /// The engine refuses.
     pub async fn remove_container(&self, name: &str, grace: Duration) -> Result<(), EngineError> {
         let action = format!("remove the container `{name}`");
-        let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
-        if seconds > 0 {
-            let options = StopContainerOptionsBuilder::new().t(seconds).build();
-            let stopped = self.docker().await?.stop_container(name, Some(options)).await;
-            match stopped.map_err(|source| EngineError::engine(action.clone(), source)) {
-                Err(error) if error.fault == EngineFault::NotFound => return Ok(()),
-                other => other?,
-            }
+        if grace.as_secs() > 0 {
+            self.stop_container(name, grace).await?;
         }
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
         let removed = self.docker().await?.remove_container(name, Some(options)).await;
@@ -191,6 +185,15 @@ impl Engine {
             Err(error) if error.fault == EngineFault::Conflict => self.wait_until_gone(name, error).await,
             other => other,
         }
+    }
+
+    /// The container's process runs afterwards, unless it ends at once.
+    ///
+    /// # Errors
+    /// There is none of that name, or the engine refuses.
+    pub async fn start_container(&self, name: &str) -> Result<(), EngineError> {
+        let started = self.docker().await?.start_container(name, None).await;
+        started.map_err(|source| EngineError::engine(format!("start the container `{name}`"), source))
     }
 
     /// Writes files into the container, running or not.
@@ -272,11 +275,7 @@ impl Engine {
             self.connect(&network.name, &spec.name, &network.aliases).await?;
         }
         self.upload(&spec.name, &spec.files).await?;
-        self.docker()
-            .await?
-            .start_container(&spec.name, None)
-            .await
-            .map_err(|source| EngineError::engine(format!("start the container `{}`", spec.name), source))
+        self.start_container(&spec.name).await
     }
 
     async fn wait_until_gone(&self, name: &str, error: EngineError) -> Result<(), EngineError> {

@@ -97,6 +97,7 @@ async fn deploy_tenant(
         fingerprint: request.fingerprint,
         release_command: request.release_command,
         health_path: request.health_path,
+        strategy: request.strategy,
         allow_missing: request.allow_missing,
     };
     let (mut tx, tenant) = app.write_tenant(&caller, &id, Scope::Deploy).await?;
@@ -155,13 +156,6 @@ fn check_digest(request: &DeployRequest, actual: &str) -> Answer<()> {
 }
 
 fn check(request: &DeployRequest) -> Answer<()> {
-    if request
-        .strategy
-        .as_deref()
-        .is_some_and(|strategy| strategy != "rolling")
-    {
-        return Err(ApiError::invalid("strategy", "the only strategy is `rolling`"));
-    }
     if request
         .message
         .as_ref()

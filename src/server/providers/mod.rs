@@ -222,6 +222,11 @@ pub trait Provider: Send + Sync {
 
     /// Starts the release's machine beside the old one. No traffic reaches it yet. Answers its id.
     async fn start_machine(&self, spec: &MachineSpec) -> Result<Made, ProviderError>;
+    /// Makes the release's machine, complete but for its start: [`Provider::continue_machine`] is all that it needs to
+    /// serve. For a release that may not run beside the old one. Answers its id.
+    async fn create_machine(&self, spec: &MachineSpec) -> Result<Made, ProviderError>;
+    /// Starts a machine that was made, or ended.
+    async fn continue_machine(&self, machine_id: &str) -> Result<(), ProviderError>;
     /// How a machine is.
     async fn machine_state(&self, machine_id: &str) -> Result<MachineState, ProviderError>;
     /// Asks the machine `GET path` as the edge would; `Ok(true)` for 2xx, `Ok(false)` for anything else or silence.

@@ -145,7 +145,7 @@ async fn needed(parts: &Parts, tenant: &TenantId) -> Result<BTreeSet<String>, Co
 mod tests {
     use super::sorted;
     use crate::api::id::OperationId;
-    use crate::api::release::{Release, ReleaseStatus};
+    use crate::api::release::{Release, ReleaseStatus, Strategy};
     use crate::api::time::Time;
     use crate::server::provision::ProvisionSettings;
 
@@ -157,6 +157,7 @@ mod tests {
             image: String::new(),
             fingerprint: None,
             memory_mb: 256,
+            strategy: Strategy::Rolling,
             secret_versions: [].into(),
             environment: [].into(),
             image_config: None,

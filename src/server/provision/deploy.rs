@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use serde_json::Value as Json;
 
 use crate::api::operation::OperationError;
 use crate::api::release::Release;
@@ -10,9 +11,11 @@ use crate::api::tenant::TenantStatus;
 use crate::server::failpoint;
 use crate::server::provision::context::{Case, Failure, Parts, StepContext, StepError};
 use crate::server::provision::effects::{Change, Effects};
+use crate::server::provision::handover;
 use crate::server::provision::kept_secrets::{losses_hint, losses_told, next_secrets};
 use crate::server::provision::migrations::mark_of;
-use crate::server::provision::rollout::{self, NewRelease, release_number, tail_of};
+use crate::server::provision::readiness::tail_of;
+use crate::server::provision::rollout::{self, NewRelease, release_number};
 use crate::server::provision::saga::{Ending, Saga, StepDefinition, step};
 use crate::server::provision::work::DeployParams;
 use crate::server::store::events::NewEvent;
@@ -45,7 +48,7 @@ impl Saga for Deploy {
 
     fn announce(&self, step: &str, case: &Case) -> Option<NewEvent> {
         let number = release_number(case)?;
-        (step == "release-command").then(|| {
+        (step == "release-command" && !case.output("create-release", "waits").unwrap_or(false)).then(|| {
             NewEvent::new(
                 "release_command_started",
                 format!("the release command of v{number} runs"),
@@ -64,6 +67,10 @@ impl Saga for Deploy {
                 let release = rollout::own_release(cx).await?.release;
                 match step {
                     "pull" => rollout::pull(cx, &release, slot).await,
+                    // It runs when the old release has ended.
+                    "release-command" if handover::predecessor(cx, &release).await?.is_some() => {
+                        Ok(Effects::none())
+                    }
                     "release-command" => release_command(cx, &release).await,
                     "start-machine" => rollout::start_machine(cx, &release, slot).await,
                     "wait-ready" => rollout::wait_ready(cx, &release, slot).await,
@@ -184,6 +191,10 @@ async fn create_release(cx: &StepContext<'_>) -> Result<Effects, StepError> {
             .fingerprint
             .or_else(|| kept.and_then(|release| release.fingerprint.clone())),
         memory_mb: cx.case.tenant.memory_mb,
+        strategy: asked
+            .strategy
+            .or_else(|| kept.map(|release| release.strategy))
+            .unwrap_or_default(),
         health_path: asked
             .health_path
             .or_else(|| kept.map(|release| release.health_path.clone()))
@@ -201,7 +212,8 @@ async fn create_release(cx: &StepContext<'_>) -> Result<Effects, StepError> {
     rollout::create_release(cx, new).await
 }
 
-async fn release_command(cx: &StepContext<'_>, release: &Release) -> Result<Effects, StepError> {
+/// Runs the release command, where there is one.
+pub(super) async fn release_command(cx: &StepContext<'_>, release: &Release) -> Result<Effects, StepError> {
     let number = release.number;
     let detail = serde_json::json!({ "release": number, "command": release.release_command });
     if release.release_command.is_empty() {
@@ -278,7 +290,10 @@ pub(super) fn conclude(ending: Ending, parts: &Parts, case: &Case) -> Effects {
 pub(super) fn ready(parts: &Parts, case: &Case) -> Effects {
     let url = parts.edge.url(&case.tenant.label);
     let digest: Option<String> = case.output("create-release", "digest");
-    let result = serde_json::json!({ "release": release_number(case), "url": url, "digest": digest });
+    let held: Option<Json> = case.output("switch-traffic", "held");
+    let result = serde_json::json!({
+        "release": release_number(case), "url": url, "digest": digest, "held": held,
+    });
     let event = NewEvent::new("tenant_ready", format!("serving at {url}")).with(result.clone());
     Effects {
         result: Some(result),

@@ -117,6 +117,7 @@ pub(super) async fn same_image(cx: &StepContext<'_>, message: &str) -> Result<Ne
         image: current.image,
         fingerprint: current.fingerprint,
         memory_mb,
+        strategy: current.strategy,
         health_path: current.health_path,
         release_command: current.release_command,
         message: Some(message.to_owned()),

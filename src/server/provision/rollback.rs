@@ -88,6 +88,7 @@ async fn create_release(cx: &StepContext<'_>) -> Result<Effects, StepError> {
         image: old.image,
         fingerprint: old.fingerprint,
         memory_mb: old.memory_mb,
+        strategy: old.strategy,
         health_path: old.health_path,
         release_command: old.release_command,
         message: message.or_else(|| Some(format!("rollback to v{}", old.number))),

@@ -208,6 +208,7 @@ fn differences(from: &Release, to: &Release) -> Vec<Difference> {
     }
     let memory = |release: &Release| format!("{} MB", release.memory_mb);
     all.add("memory", Some(&memory(from)), Some(&memory(to)));
+    all.add("strategy", Some(from.strategy.word()), Some(to.strategy.word()));
     all.add("health path", Some(&from.health_path), Some(&to.health_path));
     all.words("release command", &from.release_command, &to.release_command);
     if !from.environment.is_empty() && !to.environment.is_empty() {

@@ -4,27 +4,22 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures::StreamExt as _;
-use tokio::time::Instant;
-
 use crate::api::log::LogSource;
-use crate::api::release::{ImageConfig, Release, ReleaseStatus};
+use crate::api::release::{ImageConfig, Release, ReleaseStatus, Strategy};
 use crate::server::edge::Traffic;
-use crate::server::providers::{LogQuery, MachineSpec, MachineState, ProviderError};
-use crate::server::provision::context::{Case, Failure, StepContext, StepError};
+use crate::server::providers::MachineSpec;
+use crate::server::provision::context::{Case, StepContext, StepError};
 use crate::server::provision::effects::{Change, Effects};
 use crate::server::provision::environment::{PORT, Pinned, plain_of, read_environment};
+use crate::server::provision::handover;
 use crate::server::provision::observe::{self, Origin};
+use crate::server::provision::readiness::{Patience, answers, health_failed, health_passed};
 use crate::server::store::events::NewEvent;
 use crate::server::store::releases::{self, ReleaseRow};
 use crate::server::store::tenants::LoginSlot;
 
-/// How many lines of a release that failed are kept.
-const TAIL: usize = 30;
-/// How long reading them may take.
-const TAIL_WITHIN: Duration = Duration::from_secs(3);
 /// A machine that never served has nothing to finish.
-const UNSERVED_GRACE: Duration = Duration::from_secs(2);
+pub(super) const UNSERVED_GRACE: Duration = Duration::from_secs(2);
 
 /// What a new release is made of.
 pub(super) struct NewRelease {
@@ -32,6 +27,7 @@ pub(super) struct NewRelease {
     pub(super) image: String,
     pub(super) fingerprint: Option<String>,
     pub(super) memory_mb: u32,
+    pub(super) strategy: Strategy,
     pub(super) health_path: String,
     pub(super) release_command: Vec<String>,
     pub(super) message: Option<String>,
@@ -74,6 +70,7 @@ pub(super) async fn create_release(cx: &StepContext<'_>, new: NewRelease) -> Res
         image: new.image,
         fingerprint: new.fingerprint,
         memory_mb: new.memory_mb,
+        strategy: new.strategy,
         secret_versions: new.secrets,
         environment: plain_of(cx.parts, &case.tenant, number, &new.environment),
         image_config: new.image_config,
@@ -88,10 +85,11 @@ pub(super) async fn create_release(cx: &StepContext<'_>, new: NewRelease) -> Res
         operation_id: case.operation.id.clone(),
         created_at: cx.parts.clock.now(),
     };
+    let waits = handover::predecessor(cx, &release).await?.is_some();
     let event = NewEvent::new("release_created", format!("release v{number} is made"))
         .with(serde_json::json!({ "release": number, "digest": release.digest }));
     Ok(Effects::none()
-        .output(serde_json::json!({ "release": number, "digest": release.digest }))
+        .output(serde_json::json!({ "release": number, "digest": release.digest, "waits": waits }))
         .change(Change::Release(Box::new(release)))
         .event(event))
 }
@@ -148,10 +146,18 @@ pub(super) async fn start_machine(
     slot: LoginSlot,
 ) -> Result<Effects, StepError> {
     let spec = machine_spec(cx, release, slot).await?;
-    let made = cx.parts.provider.start_machine(&spec).await?;
-    // A suspended tenant has a release, and nothing that runs.
-    let asleep = cx.case.operation.kind == "activate";
-    let (event, message) = match cx.case.tenant.current_release.filter(|_| !asleep) {
+    let waits = handover::predecessor(cx, release).await?.is_some();
+    let made = if waits {
+        cx.parts.provider.create_machine(&spec).await?
+    } else {
+        cx.parts.provider.start_machine(&spec).await?
+    };
+    let other = cx.case.tenant.current_release;
+    let (event, message) = match other.filter(|number| *number != release.number) {
+        Some(old) if waits => (
+            "machine_updated",
+            format!("v{} is made; it starts when v{old} has ended", release.number),
+        ),
         Some(old) => (
             "machine_updated",
             format!("v{} started beside v{old}", release.number),
@@ -166,94 +172,26 @@ pub(super) async fn start_machine(
         .event(NewEvent::new(event, message).with(detail)))
 }
 
-/// Asks the release until it answers, its process ends, or it took too long.
+/// Waits until the release answers; one that may not run beside the old one takes its place first.
 pub(super) async fn wait_ready(
     cx: &StepContext<'_>,
     release: &Release,
     slot: LoginSlot,
 ) -> Result<Effects, StepError> {
     let spec = machine_spec(cx, release, slot).await?;
-    let (provider, settings) = (&cx.parts.provider, &cx.parts.settings);
-    let machine = machine_of(cx)?;
-    let begun = Instant::now();
-    loop {
-        match provider.probe(&spec, &machine, &release.health_path).await {
-            Ok(true) => {
-                let message = format!("v{} answers `{}`", release.number, release.health_path);
-                let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-                let detail = serde_json::json!({ "release": release.number, "took_ms": took });
-                return Ok(Effects::none().event(NewEvent::new("health_passed", message).with(detail)));
-            }
-            Ok(false) | Err(ProviderError::Retry { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let why = match provider.machine_state(&machine).await {
-            Ok(MachineState::Exited {
-                exit_code,
-                out_of_memory,
-            }) => {
-                let memory = if out_of_memory {
-                    " because it ran out of memory"
-                } else {
-                    ""
-                };
-                Some(format!("its process ended with exit code {exit_code}{memory}"))
-            }
-            Ok(MachineState::Absent) => Some("its machine is gone".to_owned()),
-            Ok(MachineState::Running) | Err(ProviderError::Retry { .. }) => None,
-            Err(error) => return Err(error.into()),
-        };
-        let why = why.or_else(|| {
-            (begun.elapsed() >= settings.ready_within).then(|| {
-                let seconds = settings.ready_within.as_secs();
-                format!("`{}` did not answer 2xx within {seconds} s", release.health_path)
-            })
-        });
-        if let Some(why) = why {
-            return Err(health_failed(cx, release, &machine, &why).await);
-        }
-        tokio::select! {
-            () = tokio::time::sleep(settings.probe_every) => {}
-            () = cx.stop.cancelled() => return Err(StepError::Stopped),
-        }
+    if let Some(old) = handover::predecessor(cx, release).await? {
+        return handover::take_over(cx, (release, &spec), &old).await;
     }
-}
-
-async fn health_failed(cx: &StepContext<'_>, release: &Release, machine: &str, why: &str) -> StepError {
-    let message = format!("v{} is not ready: {why}", release.number);
-    let detail = serde_json::json!({ "release": release.number });
-    StepError::Fatal(Box::new(Failure {
-        code: "health-failed".to_owned(),
-        events: vec![NewEvent::new("health_failed", message.clone()).with(detail)],
-        message,
-        hint: Some("see the last lines it printed; mend it and `systemprompt deploy` again".to_owned()),
-        log_tail: log_tail(cx, machine).await,
-        source: None,
-    }))
-}
-
-/// The last lines of a machine; none rather than a failure.
-async fn log_tail(cx: &StepContext<'_>, machine: &str) -> Vec<String> {
-    let query = LogQuery {
-        follow: false,
-        since_seconds: None,
-        tail: u32::try_from(TAIL).ok(),
+    let (settings, machine) = (&cx.parts.settings, machine_of(cx)?);
+    let patience = Patience {
+        within: settings.ready_within,
+        every: settings.probe_every,
+        stop: cx.stop,
     };
-    let read = async {
-        let lines = cx.parts.provider.logs(machine, &query).await.ok()?;
-        let lines: Vec<String> = lines
-            .filter_map(|line| std::future::ready(line.ok().map(|line| line.line)))
-            .collect()
-            .await;
-        Some(lines)
-    };
-    let mut lines = tokio::time::timeout(TAIL_WITHIN, read)
-        .await
-        .ok()
-        .flatten()
-        .unwrap_or_default();
-    lines.drain(..lines.len().saturating_sub(TAIL));
-    lines
+    match answers(cx.parts, &spec, (&machine, &release.health_path), &patience).await? {
+        Ok(took) => Ok(Effects::none().event(health_passed(release, took))),
+        Err(why) => Err(health_failed(cx, release, &machine, &why).await),
+    }
 }
 
 /// Lets traffic come to the new machine; from here on the new release is the one that serves.
@@ -265,10 +203,18 @@ pub(super) async fn switch_traffic(cx: &StepContext<'_>, release: &Release) -> R
         .edge
         .switch(&spec.label, Traffic::To(release.number))
         .await?;
-    let number = release.number;
-    let event = NewEvent::new("traffic_switched", format!("v{number} serves"))
-        .with(serde_json::json!({ "release": number, "from": cx.case.tenant.current_release }));
-    Ok(Effects::none().change(Change::ReleaseActive(number)).event(event))
+    let (number, from) = (release.number, cx.case.tenant.current_release);
+    let held = handover::held(cx, &spec.label).await?;
+    let message = match &held {
+        Some(held) => format!("v{number} serves; {held}"),
+        None => format!("v{number} serves"),
+    };
+    let event = NewEvent::new("traffic_switched", message)
+        .with(serde_json::json!({ "release": number, "from": from, "held": held }));
+    Ok(Effects::none()
+        .output(serde_json::json!({ "held": held }))
+        .change(Change::ReleaseActive(number))
+        .event(event))
 }
 
 /// Stops every machine but the one that serves, each with time to finish what it serves.
@@ -295,6 +241,10 @@ pub(super) async fn clear_commands(cx: &StepContext<'_>) -> Result<(), StepError
 /// hides is left.
 pub(super) async fn undo_start_machine(cx: &StepContext<'_>) -> Result<Effects, StepError> {
     let serving = current_release(cx).await?.filter(|row| row.machine_id.is_some());
+    let own = own_release(cx).await?.release;
+    if let Some(old) = handover::predecessor(cx, &own).await? {
+        return handover::give_back(cx, &old).await;
+    }
     // The edge may have been told of the new one, though its answer was lost.
     let traffic = match &serving {
         Some(row) => Traffic::To(row.release.number),
@@ -379,10 +329,4 @@ pub(super) fn machine_of(cx: &StepContext<'_>) -> Result<String, StepError> {
     cx.case
         .output("start-machine", "machine")
         .ok_or_else(|| StepError::fatal("machine-missing", "failed to find the machine of the new release"))
-}
-
-/// Keeps the end of a command's output.
-pub(super) fn tail_of(mut lines: Vec<String>) -> Vec<String> {
-    lines.drain(..lines.len().saturating_sub(TAIL));
-    lines
 }

@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 use crate::api::id::{OperationId, TenantId};
 use crate::api::name::SecretKey;
 use crate::api::operation::{OperationStatus, OperationSummary};
+use crate::api::release::Strategy;
 use crate::api::tenant::{DatabaseKind, TenantStatus};
 use crate::server::clock::Clock;
 use crate::server::failpoint;
@@ -59,6 +60,9 @@ pub struct DeployParams {
     pub release_command: Option<Vec<String>>,
     /// The path that answers 2xx once it may serve.
     pub health_path: Option<String>,
+    /// How it takes over.
+    #[serde(default)]
+    pub strategy: Option<Strategy>,
     /// Secrets of the running release that this one may lack.
     #[serde(default)]
     pub allow_missing: Vec<SecretKey>,
@@ -195,9 +199,10 @@ async fn check(tx: &mut Tx, tenant: &TenantRow, work: &Work) -> Result<(), Enque
         ),
         (Work::Activate, Suspended | Failed) | (Work::Repair, Suspended) => Ok(()),
         (Work::Activate, _) => refuse("the tenant is active already", "see `systemprompt tenant status`"),
+        (Work::Suspend, Suspended) => Ok(()),
         (_, Suspended) => refuse(
             "the tenant is suspended",
-            "activate it: `systemprompt tenant edit --activate`",
+            "activate it: `systemprompt tenant activate`",
         ),
         (Work::Deploy(params), _) if params.digest.is_none() && tenant.current_release.is_none() => refuse(
             "no release serves, so there is no current image",

@@ -15,6 +15,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "audit", include_str!("migrations/0003_audit.sql")),
     (4, "observe", include_str!("migrations/0004_observe.sql")),
     (5, "operations", include_str!("migrations/0005_operations.sql")),
+    (6, "strategy", include_str!("migrations/0006_strategy.sql")),
 ];
 
 /// The last migration that this program knows.

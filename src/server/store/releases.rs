@@ -36,8 +36,9 @@ pub async fn insert(tx: &mut Tx, tenant: &TenantId, release: &Release) -> Result
     tx.execute(
         "INSERT INTO releases (tenant_id, number, status, digest, image, fingerprint, memory_mb,
              secret_versions, health_path, release_command, message, created_by, operation_id, machine_id,
-             created_at, environment, image_config, migrations, restores, pinned)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, NULL, $14, $15, $16, $17, $18, $19)",
+             created_at, environment, image_config, migrations, restores, pinned, strategy)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, NULL, $14, $15, $16, $17, $18, $19,
+             $20)",
         vec![
             tenant.as_str().into(),
             release.number.into(),
@@ -58,6 +59,7 @@ pub async fn insert(tx: &mut Tx, tenant: &TenantId, release: &Release) -> Result
             document(release.migrations.as_ref()).into(),
             release.restores.map(i64::from).into(),
             release.pinned.into(),
+            word_of(&release.strategy).into(),
         ],
     )
     .await?;
@@ -318,6 +320,7 @@ fn read(row: &Row) -> Result<ReleaseRow, StoreError> {
             image: row.text("image")?,
             fingerprint: row.opt_text("fingerprint")?,
             memory_mb: row.u32("memory_mb")?,
+            strategy: row.word("strategy")?,
             secret_versions: row.json("secret_versions")?,
             environment: row.opt_json("environment")?.unwrap_or_default(),
             image_config: row.opt_json("image_config")?,

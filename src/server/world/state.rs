@@ -121,7 +121,7 @@ pub struct Machine {
     /// What it has printed, besides what every machine prints.
     #[serde(default)]
     pub printed: Vec<Printed>,
-    /// Whether its process was ended.
+    /// Whether its process was ended, or has not begun.
     #[serde(default)]
     pub is_ended: bool,
     /// Processor time that it has used, in microseconds.

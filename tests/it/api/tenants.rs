@@ -274,6 +274,36 @@ async fn suspended_and_active_again() {
 }
 
 #[tokio::test]
+async fn suspend_and_activate_may_be_said_twice() {
+    let mut api = Api::start();
+    let token = api.token.clone();
+    api.server.house.set("SYSTEMPROMPT_TOKEN", &token);
+    let tenant = api.owner.tenant("acme").await;
+    api.owner.succeeded(&api.owner.deploy(&tenant, "one").await).await;
+    let mut told = String::new();
+    for words in [
+        &["tenant", "suspend", "acme"][..],
+        &["tenant", "suspend", "acme"],
+        &["deploy", "--image", "current", "--tenant", "acme", "--yes"],
+        &["tenant", "activate", "acme"],
+        &["tenant", "activate", "acme"],
+    ] {
+        told += &format!(
+            "$ systemprompt {}\n{}\n",
+            words.join(" "),
+            api.server.run(words).whole()
+        );
+    }
+    snapshot("tenant-power", &told);
+    let again = api.owner.post_empty(&format!("{tenant}/activate")).await;
+    assert_eq!(problem(&again), (409, "tenant-state".to_owned()));
+    for _ in 0..2 {
+        let answer = api.owner.post_empty(&format!("{tenant}/suspend")).await;
+        api.owner.succeeded(&answer).await;
+    }
+}
+
+#[tokio::test]
 async fn a_deleted_tenant_leaves_a_receipt_and_its_name() {
     let api = Api::start();
     let tenant = api.owner.tenant("acme").await;

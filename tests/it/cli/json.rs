@@ -35,6 +35,8 @@ const CASES: &[(&str, &str, Holds)] = &[
     ("tenant environment", "", Holds::One),
     ("tenant resources", "", Holds::One),
     ("tenant retry", "", Holds::Error),
+    ("tenant suspend", "", Holds::One),
+    ("tenant activate", "", Holds::One),
     // Nothing was deployed yet.
     ("releases list", "", Holds::One),
     ("releases show", "v1", Holds::Error),

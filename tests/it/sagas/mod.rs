@@ -1,5 +1,6 @@
 //! The four proofs that every saga must pass: fail at each step, run each step twice, undo twice, die between steps.
 
+mod alone;
 mod cancel;
 mod collect;
 mod create_tenant;

@@ -2,7 +2,7 @@
 
 use futures::FutureExt as _;
 use systemprompt::api::id::{AccountId, OperationId, ResourceId, TenantId};
-use systemprompt::api::release::{Release, ReleaseStatus};
+use systemprompt::api::release::{Release, ReleaseStatus, Strategy};
 use systemprompt::api::tenant::TenantStatus;
 use systemprompt::api::time::Time;
 use systemprompt::server::clock::Clock;
@@ -347,6 +347,7 @@ async fn release(
         image: "image".to_owned(),
         fingerprint: None,
         memory_mb: 256,
+        strategy: Strategy::Recreate,
         secret_versions: [("A".to_owned(), 2)].into(),
         environment: [("RUST_LOG".to_owned(), "info".to_owned())].into(),
         image_config: None,

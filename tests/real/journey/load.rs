@@ -52,6 +52,21 @@ impl Load {
         load
     }
 
+    /// So many requests a second, whether those before were answered or not.
+    pub(crate) fn steady(door: &Door, per_second: u32) -> Self {
+        let runtime = Runtime::new().expect("a runtime");
+        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let mut workers = JoinSet::new();
+        let steadily = send(door.clone(), per_second, stop.clone(), answered.clone());
+        workers.spawn_on(steadily, runtime.handle());
+        Self {
+            runtime,
+            workers,
+            stop,
+            answered,
+        }
+    }
+
     /// Waits for so many answers more.
     pub(crate) fn wait_for(&self, more: usize) {
         let wanted = self.answered.load(Ordering::Relaxed) + more;
@@ -65,15 +80,44 @@ impl Load {
     /// Stops; answers what came of everything.
     pub(crate) fn finish(self) -> Tally {
         self.stop.store(true, Ordering::Relaxed);
-        let mut all = Tally::default();
-        for tally in self.runtime.block_on(self.workers.join_all()) {
-            all.count += tally.count;
-            all.failures.extend(tally.failures);
-            all.longest = all.longest.max(tally.longest);
-            all.releases.extend(tally.releases);
-        }
-        all
+        sum(self.runtime.block_on(self.workers.join_all()))
     }
+}
+
+fn sum(tallies: Vec<Tally>) -> Tally {
+    let mut all = Tally::default();
+    for tally in tallies {
+        all.count += tally.count;
+        all.failures.extend(tally.failures);
+        all.longest = all.longest.max(tally.longest);
+        all.releases.extend(tally.releases);
+    }
+    all
+}
+
+/// Requests of their own at a steady pace: they pile up while nobody answers.
+async fn send(door: Door, per_second: u32, stop: Arc<AtomicBool>, answered: Arc<AtomicUsize>) -> Tally {
+    let client = door.client(true);
+    let mut clock = tokio::time::interval(Duration::from_secs(1) / per_second);
+    let mut requests = JoinSet::new();
+    let mut done = Vec::new();
+    let mut number = 0;
+    while !stop.load(Ordering::Relaxed) {
+        clock.tick().await;
+        number += 1;
+        requests.spawn(one(client.clone(), door.clone(), number, answered.clone()));
+        while let Some(tally) = requests.try_join_next() {
+            done.push(tally.expect("a request"));
+        }
+    }
+    done.extend(requests.join_all().await);
+    sum(done)
+}
+
+async fn one(client: reqwest::Client, door: Door, number: usize, answered: Arc<AtomicUsize>) -> Tally {
+    let mut tally = Tally::default();
+    ask(&client, &door, number, &mut tally, &answered).await;
+    tally
 }
 
 /// Every second worker keeps its connection; each takes turns in reading, writing to the database, and sending.
@@ -81,26 +125,32 @@ async fn work(door: Door, number: usize, stop: Arc<AtomicBool>, answered: Arc<At
     let client = door.client(number.is_multiple_of(2));
     let mut tally = Tally::default();
     while !stop.load(Ordering::Relaxed) {
-        let began = Instant::now();
-        let (what, outcome) = match (tally.count + number) % 3 {
-            0 => ("GET /api/v1/site", site(&client, &door).await),
-            1 => ("GET /", page(&client, &door).await),
-            _ => ("POST /", post(&client, &door).await),
-        };
-        tally.count += 1;
-        tally.longest = tally.longest.max(began.elapsed());
-        match outcome {
-            Ok(release) => {
-                answered.fetch_add(1, Ordering::Relaxed);
-                tally.releases.extend(release);
-            }
-            Err(why) => tally
-                .failures
-                .push(format!("{what} after {:?}: {why}", began.elapsed())),
-        }
+        let turn = tally.count + number;
+        ask(&client, &door, turn, &mut tally, &answered).await;
         tokio::time::sleep(PAUSE).await;
     }
     tally
+}
+
+/// One request, of the kind whose turn it is.
+async fn ask(client: &reqwest::Client, door: &Door, turn: usize, tally: &mut Tally, answered: &AtomicUsize) {
+    let began = Instant::now();
+    let (what, outcome) = match turn % 3 {
+        0 => ("GET /api/v1/site", site(client, door).await),
+        1 => ("GET /", page(client, door).await),
+        _ => ("POST /", post(client, door).await),
+    };
+    tally.count += 1;
+    tally.longest = tally.longest.max(began.elapsed());
+    match outcome {
+        Ok(release) => {
+            answered.fetch_add(1, Ordering::Relaxed);
+            tally.releases.extend(release);
+        }
+        Err(why) => tally
+            .failures
+            .push(format!("{what} after {:?}: {why}", began.elapsed())),
+    }
 }
 
 async fn answer(request: reqwest::RequestBuilder, wanted: u16) -> Result<String, String> {

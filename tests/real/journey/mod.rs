@@ -1,6 +1,7 @@
 //! The main job on the real Docker Engine: the real program as server and as command line, PostgreSQL, Caddy.
 
 mod failures;
+mod hand_over;
 mod load;
 mod local;
 mod main_job;

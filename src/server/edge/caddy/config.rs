@@ -17,6 +17,9 @@ pub(super) const WAITED: &str = "http.log.access.waiting";
 pub(super) const WAITED_HEADER: &str = "X-Waited-Ms";
 
 const TENANT_PORT: u16 = 8080;
+/// A machine that is gone has no name, so that a dial to it fails at once. One that is there and busy, as with hundreds
+/// of requests that were held and come together, shall have its time: what a request brings is lost with a failed dial.
+const DIAL_TIMEOUT: &str = "6s";
 /// Where held requests ask whether they may go on. A file of the container's own, gone with it.
 const WAITING_ROOM: &str = "unix//tmp/waiting-room.sock";
 
@@ -164,7 +167,7 @@ fn proxy(settings: &EdgeSettings) -> Value {
         "upstreams": [{ "dial": format!("{upstream}:{TENANT_PORT}") }],
         "transport": {
             "protocol": "http",
-            "dial_timeout": "300ms",
+            "dial_timeout": DIAL_TIMEOUT,
             "keep_alive": { "enabled": false },
         },
         "load_balancing": { "try_duration": "3s", "try_interval": "50ms" },
@@ -184,7 +187,7 @@ fn wait_then(routes: &Value) -> Value {
         "transport": { "protocol": "http", "keep_alive": { "enabled": false } },
         "load_balancing": {
             "try_duration": format!("{}s", HOLD_AT_MOST.as_secs()),
-            "try_interval": "50ms",
+            "try_interval": "25ms",
             "retry_match": [{ "method": ["GET"] }],
         },
         "handle_response": [{ "routes": routes }],

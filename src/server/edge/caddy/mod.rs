@@ -33,6 +33,10 @@ const START_PATIENCE: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_millis(100);
 /// A request for which the former release was chosen has reached it after this time.
 const DIAL: Duration = Duration::from_millis(300);
+/// The same while others wait already; the write itself takes as long again to return.
+const DIAL_BEFORE_HOLD: Duration = Duration::from_millis(100);
+/// What the edge says of requests is written a moment after they were let go.
+const WRITTEN: Duration = Duration::from_millis(300);
 
 /// Caddy in front of tenants. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -302,7 +306,11 @@ impl Edge for CaddyEdge {
         self.ensure().await?;
         match traffic {
             // Where they go afterwards is said when they are let go.
-            Traffic::Held => self.write(&render::held(label)).await?,
+            Traffic::Held => {
+                self.write(&render::held(label)).await?;
+                tokio::time::sleep(DIAL_BEFORE_HOLD).await;
+                return Ok(());
+            }
             Traffic::To(release) => {
                 // Both serve for a moment: a look at the files while they change finds one of them in any case.
                 self.write(&render::also_serving(label, release)).await?;
@@ -322,6 +330,7 @@ impl Edge for CaddyEdge {
 
     async fn waited(&self, label: &str, since: Time) -> Result<Waited, EdgeError> {
         self.ensure().await?;
+        tokio::time::sleep(WRITTEN).await;
         access::waited(&self.0.engine, &self.name(), &self.hostname(label), since).await
     }
 

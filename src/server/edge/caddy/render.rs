@@ -107,6 +107,8 @@ pub(super) fn container(name: &str, image: &str, settings: &EdgeSettings) -> Con
         port_bindings: Some(bindings.collect()),
         // Names that the engine does not know are nobody's: no question leaves this machine.
         dns: texts(&["127.0.0.1"]),
+        // A question that is lost, when hundreds are asked at once, is soon asked again.
+        dns_options: texts(&["timeout:1", "attempts:5"]),
         mounts: Some(vec![volume_at(name, DATA)]),
         log_config: Some(rotated_logs()),
         restart_policy: Some(restarts(true)),

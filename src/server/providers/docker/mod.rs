@@ -93,6 +93,13 @@ impl DockerProvider {
         Ok(labels.get(WRITABLE_ROOT).is_some_and(|value| value == "true"))
     }
 
+    /// The edge finds the machine under its release's name.
+    async fn join_edge(&self, spec: &TenantSpec, machine_id: &str, release: u32) -> Result<(), EngineError> {
+        let network = self.names(spec).edge_network();
+        let name = upstream(&route(release), &spec.label);
+        self.engine.connect(&network, machine_id, &[name]).await
+    }
+
     async fn get(&self, machine_id: &str) -> Result<ContainerInspectResponse, ProviderError> {
         let found = self.engine.find_container(machine_id).await?;
         found.ok_or_else(|| ProviderError::Fatal {
@@ -232,6 +239,24 @@ impl Provider for DockerProvider {
         })
     }
 
+    async fn create_machine(&self, spec: &MachineSpec) -> Result<Made, ProviderError> {
+        let names = self.names(&spec.tenant);
+        let writable_root = self.prepare(spec).await?;
+        let container = render::machine(spec, &names, writable_root);
+        self.engine.create_container(&container).await?;
+        // It may have its name at once: nobody asks for it before it is told to.
+        self.join_edge(&spec.tenant, &container.name, spec.release)
+            .await?;
+        Ok(Made {
+            kind: "machine",
+            external_id: container.name,
+        })
+    }
+
+    async fn continue_machine(&self, machine_id: &str) -> Result<(), ProviderError> {
+        Ok(self.engine.start_container(machine_id).await?)
+    }
+
     async fn machine_state(&self, machine_id: &str) -> Result<MachineState, ProviderError> {
         let Some(found) = self.engine.find_container(machine_id).await? else {
             return Ok(MachineState::Absent);
@@ -269,7 +294,6 @@ impl Provider for DockerProvider {
             .get(key::RELEASE)
             .and_then(|release| release.parse().ok())
             .unwrap_or(0);
-        let network = self.names(spec).edge_network();
         let update = ContainerUpdateBody {
             restart_policy: Some(restarts(true)),
             ..ContainerUpdateBody::default()
@@ -282,8 +306,7 @@ impl Provider for DockerProvider {
             .await;
         let action = || format!("let the machine `{machine_id}` start again by itself");
         updated.map_err(|source| EngineError::engine(action(), source))?;
-        let name = upstream(&route(release), &spec.label);
-        Ok(self.engine.connect(&network, machine_id, &[name]).await?)
+        Ok(self.join_edge(spec, machine_id, release).await?)
     }
 
     async fn list_machines(&self, spec: &TenantSpec) -> Result<Vec<String>, ProviderError> {

@@ -7,6 +7,7 @@
 
 mod follow;
 mod rules;
+mod start;
 
 use std::time::Duration;
 
@@ -14,8 +15,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 
 use crate::server::providers::fake::rules::{
-    clear_commands, edge, fatal, machine_id, new_machine, private, require_machine, require_place, run_once,
-    volume,
+    clear_commands, edge, fatal, private, require_machine, require_place, run_once, volume,
 };
 use crate::server::providers::{
     CommandOutcome, LogLine, LogQuery, MachineSpec, MachineState, Made, Printer, Provider, ProviderError,
@@ -227,28 +227,18 @@ impl Provider for FakeProvider {
     }
 
     async fn start_machine(&self, spec: &MachineSpec) -> Result<Made, ProviderError> {
-        let act = |state: &mut State| {
-            require_place(state, spec)?;
-            let external_id = machine_id(&spec.tenant, spec.release);
-            clear_commands(state, spec.tenant.tenant_id.as_str(), Some(spec.release));
-            let wanted = new_machine(state, spec);
-            let equal = state.machines.get(&external_id).is_some_and(|it| {
-                it.image == wanted.image
-                    && it.environment == wanted.environment
-                    && it.memory_mb == wanted.memory_mb
-            });
-            if !equal {
-                state.machines.insert(external_id.clone(), wanted);
-            }
-            if let Some(machine) = state.machines.get_mut(&external_id) {
-                machine.is_ended = false;
-            }
-            Ok(Made {
-                kind: "machine",
-                external_id,
-            })
-        };
+        let act = |state: &mut State| start::at_once(state, spec);
         self.world.call("provider.start_machine", act).await
+    }
+
+    async fn create_machine(&self, spec: &MachineSpec) -> Result<Made, ProviderError> {
+        let act = |state: &mut State| start::later(state, spec);
+        self.world.call("provider.create_machine", act).await
+    }
+
+    async fn continue_machine(&self, machine_id: &str) -> Result<(), ProviderError> {
+        let act = |state: &mut State| start::alone(state, machine_id);
+        self.world.call("provider.continue_machine", act).await
     }
 
     async fn machine_state(&self, machine_id: &str) -> Result<MachineState, ProviderError> {
@@ -274,6 +264,9 @@ impl Provider for FakeProvider {
             let Some(machine) = state.machines.get_mut(machine_id) else {
                 return Ok(false);
             };
+            if machine.is_ended {
+                return Ok(false);
+            }
             machine.probes += 1;
             Ok(match machine.behaviour.as_deref() {
                 Some("never-ready" | "exit-1") => false,
