@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cli", &["api", "client", "workspace", "image", "server::clock"]),
     ("server::clock", &["api"]),
     // The socket, TLS, and whose word about callers counts.
-    ("server::front", &["api"]),
+    ("server::front", &["api", "server::listening"]),
     ("server::containers", &["api"]),
     // Places at which a debug build can be told to die: whoever writes or calls passes them.
     ("server::failpoint", &[]),
@@ -97,6 +97,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "server::replica",
         ],
     ),
+    ("server::listening", &[]),
     ("server::config", SETTINGS),
 ];
 
@@ -146,6 +147,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("src/cli/server.rs", &["server"]),
     ("src/cli/checklist.rs", &["server"]),
     ("src/cli/keys.rs", &["server"]),
+    ("src/cli/server/migrate.rs", &["server"]),
     ("src/cli/services.rs", &["runtime"]),
 ];
 

@@ -1,5 +1,7 @@
 //! `systemprompt server`: work on the management API's own data, on the machine where that data is.
 
+mod migrate;
+
 use std::io::Read as _;
 use std::time::Duration;
 
@@ -15,7 +17,7 @@ use crate::cli::context::{Context, DEFAULT_SERVER};
 use crate::cli::error::{CliError, Kind};
 use crate::cli::keys;
 use crate::cli::reconcile;
-use crate::cli::ui::{Prompt, Table};
+use crate::cli::ui::Prompt;
 use crate::server::config::DataFlags;
 use crate::server::{Class, Maintenance, MaintenanceError, Server};
 
@@ -29,7 +31,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Bring the database up to date, or see how it is
-    Migrate(MigrateArgs),
+    Migrate(migrate::Args),
     /// Make accounts
     Account(AccountArgs),
     /// Make a one-time link that lets an account sign in without a password
@@ -42,28 +44,6 @@ enum Command {
     Keys(keys::Args),
     /// Check whether the server is safe to be reached by others; takes the flags of `systemprompt serve`
     Check(Box<checklist::Args>),
-}
-
-#[derive(Debug, clap::Args)]
-struct MigrateArgs {
-    #[command(subcommand)]
-    command: MigrateCommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum MigrateCommand {
-    /// Apply every migration that the database lacks
-    Up(Where),
-    /// Say whether the database is up to date
-    Status(Where),
-    /// List every migration and when it was applied
-    History(Where),
-}
-
-#[derive(Debug, clap::Args)]
-struct Where {
-    #[command(flatten)]
-    data: DataFlags,
 }
 
 #[derive(Debug, clap::Args)]
@@ -158,11 +138,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// Looks after the management API's own data.
 pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     match args.command {
-        Command::Migrate(args) => match args.command {
-            MigrateCommand::Up(place) => migrate_up(context, place).await,
-            MigrateCommand::Status(place) => migrate_status(context, place).await,
-            MigrateCommand::History(place) => migrate_history(context, place).await,
-        },
+        Command::Migrate(args) => migrate::run(context, args).await,
         Command::Account(args) => match args.command {
             AccountCommand::Create(args) => create_account(context, args).await,
         },
@@ -205,44 +181,6 @@ fn with_hint(error: CliError, hint: Option<String>) -> CliError {
         Some(hint) => error.hint(hint),
         None => error,
     }
-}
-
-async fn migrate_up(context: &Context, place: Where) -> Result<(), CliError> {
-    let maintenance = open_or_make(context, place.data, true).await?;
-    let applied = maintenance.migrate_up().await.map_err(failed)?;
-    maintenance.close().await;
-    context
-        .ui()
-        .result(&json!({ "applied": applied }), || match applied.len() {
-            0 => "the database is up to date".to_owned(),
-            count => format!("migrations applied: {count}"),
-        })
-}
-
-async fn migrate_status(context: &Context, place: Where) -> Result<(), CliError> {
-    let maintenance = open(context, place.data).await?;
-    let history = maintenance.history().await.map_err(failed)?;
-    maintenance.close().await;
-    let missing = history.iter().filter(|one| !one.applied).count();
-    let document = json!({ "up_to_date": missing == 0, "missing": missing });
-    context.ui().result(&document, || match missing {
-        0 => "the database is up to date".to_owned(),
-        count => format!("migrations that are missing: {count}; run `systemprompt server migrate up`"),
-    })
-}
-
-async fn migrate_history(context: &Context, place: Where) -> Result<(), CliError> {
-    let maintenance = open(context, place.data).await?;
-    let history = maintenance.history().await.map_err(failed)?;
-    maintenance.close().await;
-    context.ui().result(&json!({ "migrations": history }), || {
-        let mut table = Table::new(&["VERSION", "NAME", "APPLIED"]);
-        for one in &history {
-            let applied = one.applied_at.clone().unwrap_or_else(|| "no".to_owned());
-            table.row([one.version.to_string(), one.name.clone(), applied]);
-        }
-        table.render()
-    })
 }
 
 async fn create_account(context: &Context, args: CreateAccountArgs) -> Result<(), CliError> {

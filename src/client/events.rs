@@ -28,10 +28,15 @@ pub(super) enum Step {
 impl Cursor {
     /// Takes an event of a stream; numbers have no gaps there.
     pub(super) fn take(&mut self, event: &Event) -> Step {
+        // It says where the numbers go on, also when the server's history is shorter than what was read.
+        if event.event == SNAPSHOT && event.seq != self.0 {
+            self.0 = event.seq;
+            return Step::Next;
+        }
         if event.seq <= self.0 {
             return Step::Seen;
         }
-        if event.seq > self.0 + 1 && event.event != SNAPSHOT {
+        if event.seq > self.0 + 1 {
             return Step::Gap;
         }
         self.0 = event.seq;
@@ -113,6 +118,8 @@ mod tests {
         assert_eq!(cursor, Cursor(3));
         assert_eq!(cursor.take(&event(40, "snapshot")), Step::Next);
         assert_eq!(cursor.take(&event(41, "app_created")), Step::Next);
+        assert_eq!(cursor.take(&event(7, "snapshot")), Step::Next);
+        assert_eq!(cursor.take(&event(8, "app_created")), Step::Next);
     }
 
     #[test]

@@ -10,6 +10,8 @@ use crate::server::store::postgres::PostgresSettings;
 use crate::server::store::{Store, StoreError};
 
 const DATABASE_FILE: &str = "systemprompt.db";
+/// What the database is called once it was copied to PostgreSQL.
+const COPIED_FILE: &str = "systemprompt.db.copied";
 const LOCK_FILE: &str = "server.lock";
 const INSTANCE_FILE: &str = "instance";
 const INSTANCE_LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
@@ -47,6 +49,12 @@ pub enum InstallationError {
         /// Where.
         path: PathBuf,
     },
+    /// Its database was copied to PostgreSQL.
+    #[error("the database of `{path}` was copied to PostgreSQL, and no URL of it is given")]
+    Copied {
+        /// Where.
+        path: PathBuf,
+    },
     /// The PostgreSQL server cannot be used.
     #[error("failed to open the PostgreSQL database that the URL names")]
     Server(#[source] StoreError),
@@ -80,6 +88,10 @@ impl InstallationError {
                 "name the server's folder with `--data-dir DIR`, or start a first server with `systemprompt serve`"
                     .to_owned(),
             ),
+            Self::Copied { path } => Some(format!(
+                "set `SYSTEMPROMPT_DATABASE_URL`; to go back to the file, rename `{}` to `{DATABASE_FILE}`",
+                path.join(COPIED_FILE).display()
+            )),
             Self::Server(_) => Some(
                 "look at `--database-url`, or `SYSTEMPROMPT_DATABASE_URL`: `psql` with the same URL must get in".to_owned(),
             ),
@@ -235,6 +247,11 @@ impl Installation {
             return Store::connect(postgres).await.map_err(InstallationError::Server);
         }
         let path = self.directory.join(DATABASE_FILE);
+        if !path.exists() && self.directory.join(COPIED_FILE).exists() {
+            return Err(InstallationError::Copied {
+                path: self.directory.clone(),
+            });
+        }
         // SQLite gives its other files the mode of this one: nobody else reads any of them.
         OpenOptions::new()
             .append(true)
@@ -248,6 +265,18 @@ impl Installation {
                 path: self.directory.clone(),
                 source,
             })
+    }
+
+    /// Puts the file with the database aside, so that no server works on it by mistake; answers where it is now.
+    ///
+    /// # Errors
+    /// It cannot be renamed.
+    pub fn put_aside(&self) -> Result<PathBuf, InstallationError> {
+        let aside = self.directory.join(COPIED_FILE);
+        std::fs::rename(self.directory.join(DATABASE_FILE), &aside)
+            .and_then(|()| File::open(&self.directory)?.sync_all())
+            .map_err(|source| self.failed(source))?;
+        Ok(aside)
     }
 
     fn failed(&self, source: std::io::Error) -> InstallationError {

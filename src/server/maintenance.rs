@@ -1,5 +1,6 @@
 //! Work on an installation's own data without a running server: migrations, accounts, links, tokens.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::api::account::CreateToken;
@@ -10,6 +11,7 @@ use crate::server::auth::{Auth, AuthError, accounts as auth_accounts, api_tokens
 use crate::server::clock::Clock;
 use crate::server::installation::{Installation, InstallationError};
 use crate::server::store::acts::{self, Act};
+use crate::server::store::copy::{self, CopiedTable, CopyError};
 use crate::server::store::migrate::Applied;
 use crate::server::store::postgres::PostgresSettings;
 use crate::server::store::settings;
@@ -30,6 +32,12 @@ pub enum MaintenanceError {
     /// The database failed.
     #[error("failed to read or write the database")]
     Store(#[from] StoreError),
+    /// Nobody says where to copy to.
+    #[error("no PostgreSQL database is named")]
+    NoTarget,
+    /// The copy was refused or has failed.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// There is no such account.
     #[error("there is no account `{0}`")]
     NoAccount(String),
@@ -63,8 +71,12 @@ impl MaintenanceError {
     pub const fn class(&self) -> Class {
         match self {
             Self::NoAccount(_) | Self::NoTenant(_) => Class::Absent,
-            Self::Auth(AuthError::AccountExists(_)) => Class::Conflict,
-            Self::Auth(AuthError::Invalid { .. }) => Class::Input,
+            Self::Auth(AuthError::AccountExists(_))
+            | Self::Copy(CopyError::NotEmpty(_))
+            | Self::Installation(InstallationError::Held { .. }) => Class::Conflict,
+            Self::Installation(InstallationError::Absent { .. }) => Class::Absent,
+            Self::Copy(_) => Class::Failed,
+            Self::NoTarget | Self::Auth(AuthError::Invalid { .. }) => Class::Input,
             Self::Installation(_)
             | Self::Auth(_)
             | Self::Store(_)
@@ -78,6 +90,12 @@ impl MaintenanceError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoAccount(email) => Some(format!("make it: `systemprompt server account create {email}`")),
+            Self::NoTarget => Some(
+                "name it with `SYSTEMPROMPT_DATABASE_URL` or `--database-url-file FILE`".to_owned(),
+            ),
+            Self::Copy(CopyError::NotEmpty(_)) => Some(
+                "name an empty database; if this one holds an earlier copy, drop it and create it again".to_owned(),
+            ),
             Self::Behind(_) => Some("run `systemprompt server migrate up`".to_owned()),
             Self::MayNotMigrate(_) => Some(
                 "run `systemprompt server migrate up` with the URL of the role that owns the tables, then start again"
@@ -87,6 +105,39 @@ impl MaintenanceError {
             _ => None,
         }
     }
+}
+
+/// What a copy to PostgreSQL has done.
+#[derive(Debug)]
+pub struct Copied {
+    /// Every table.
+    pub tables: Vec<CopiedTable>,
+    /// Where the file is now.
+    pub aside: PathBuf,
+}
+
+/// Copies the database of an installation, which no server may use meanwhile, into an empty PostgreSQL.
+///
+/// # Errors
+/// A server runs, the target is not empty, or one of the two fails; then nothing has changed.
+pub async fn copy_to(
+    installation: &Installation,
+    postgres: Option<&PostgresSettings>,
+) -> Result<Copied, MaintenanceError> {
+    let postgres = postgres.ok_or(MaintenanceError::NoTarget)?;
+    let _held = installation.hold(false)?;
+    let source = installation.store(None).await?;
+    let target = installation.store(Some(postgres)).await?;
+    source.migrate_up().await?;
+    target.migrate_up().await?;
+    let tables = copy::copy(&source, &target).await?;
+    target.close().await;
+    // Closed, SQLite has everything in the one file.
+    source.close().await;
+    Ok(Copied {
+        tables,
+        aside: installation.put_aside()?,
+    })
 }
 
 /// An installation that is open for work on its data.

@@ -14,6 +14,7 @@ pub mod failpoint;
 pub mod front;
 pub mod http;
 pub mod installation;
+pub mod listening;
 pub mod maintenance;
 pub mod opening;
 pub mod providers;
@@ -35,7 +36,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::secret::SecretText;
-use crate::api::time::Time;
 use crate::server::answering::{answer, behind_front, listen};
 use crate::server::auth::keys::Keys;
 use crate::server::auth::{Auth, AuthError};
@@ -56,8 +56,8 @@ pub use crate::server::error::ServerError;
 use crate::server::front::tls::Tls;
 use crate::server::http::{App, Limits};
 use crate::server::installation::Installation;
-pub use crate::server::maintenance::{Class, Maintenance, MaintenanceError};
-use crate::server::opening::{master_key, open_store, signing_key, worker_name};
+pub use crate::server::maintenance::{Class, Copied, Maintenance, MaintenanceError};
+use crate::server::opening::{master_key, open_store, signing_key, sweep_once, worker_name};
 use crate::server::providers::Provider;
 use crate::server::providers::docker::DockerProvider;
 use crate::server::providers::fake::FakeProvider;
@@ -65,6 +65,7 @@ use crate::server::provision::{Provision, ProvisionSettings};
 use crate::server::registry::{Gate, GateError, GateSettings};
 pub use crate::server::rotation::{KeyStatus, Rotated};
 pub use crate::server::safety::{Finding, Standing};
+pub use crate::server::store::roles::{Roles, check_name};
 use crate::server::store::{Store, StoreError, settings};
 use crate::server::vault::Vault;
 use crate::server::world::World;
@@ -151,6 +152,18 @@ impl Server {
         checklist::check(flags, clock).await
     }
 
+    /// Copies the database of a data directory into an empty PostgreSQL.
+    ///
+    /// # Errors
+    /// A server runs on it, the target is not empty, or one of the two fails.
+    pub async fn copy(flags: DataFlags) -> Result<Copied, ServerError> {
+        let data = DataSettings::resolve(flags, &Environment::read())?;
+        let installation = Installation::find(&data.directory)?;
+        maintenance::copy_to(&installation, data.postgres.as_ref())
+            .await
+            .map_err(ServerError::Behind)
+    }
+
     /// Runs the server until it is told to stop (SIGTERM, SIGINT). `tell` is called once it answers.
     ///
     /// # Errors
@@ -183,7 +196,7 @@ impl Server {
         let parts = (&store, &gate, vault, instance);
         let (provision, edge) = provision(&installation, &settings, parts, &clock).await?;
         let app = App::new(http::Parts {
-            limits: Limits::new(&clock),
+            limits: Limits::new(&clock, &store),
             billing: Billing::new(clock.clone(), provision.clone(), keys.derive("pay-page"))?
                 .with_sandbox(settings.exposure.billing == BillingMode::Sandbox),
             metrics: metrics_recorder()?,
@@ -384,17 +397,4 @@ async fn sweep(app: App) {
             tracing::warn!(error = http::error::chain(&error), "failed to collect images");
         }
     }
-}
-
-/// `alone`: no other server has requests under way, so every claim without an answer is a dead one.
-async fn sweep_once(store: &Store, now: Time, alone: bool) -> Result<(), StoreError> {
-    let stale = if alone {
-        now
-    } else {
-        now.plus_seconds(-http::idempotency::STALE_SECONDS)
-    };
-    let mut tx = store.begin().await?;
-    store::idempotency_keys::delete_expired(&mut tx, now, stale).await?;
-    store::web_sessions::delete_expired(&mut tx, now).await?;
-    tx.commit().await
 }

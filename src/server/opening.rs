@@ -1,14 +1,16 @@
 //! Opens what the server's own data lies in: its database, brought up to date where that may be, and its keys.
 
+use crate::api::time::Time;
 use crate::server::auth::AuthError;
 use crate::server::auth::keys::Keys;
 use crate::server::clock::Clock;
 use crate::server::config::{DataFlags, DataSettings, Environment, Settings};
 use crate::server::error::ServerError;
+use crate::server::http::idempotency;
 use crate::server::installation::Installation;
 use crate::server::maintenance::MaintenanceError;
 use crate::server::replica::{MASTER_KEY, ReplicaError};
-use crate::server::store::{Store, StoreError, settings};
+use crate::server::store::{Store, StoreError, idempotency_keys, rate_limits, settings, web_sessions};
 use crate::server::vault::{KeySource, Vault, VaultError};
 
 /// The database, with every migration that this program knows.
@@ -97,4 +99,20 @@ pub(super) fn worker_name() -> String {
         "" => process,
         host => format!("{process} on {host}"),
     }
+}
+
+/// Sweeps out what has expired.
+///
+/// `alone`: no other server has requests under way, so every claim without an answer is a dead one.
+pub async fn sweep_once(store: &Store, now: Time, alone: bool) -> Result<(), StoreError> {
+    let stale = if alone {
+        now
+    } else {
+        now.plus_seconds(-idempotency::STALE_SECONDS)
+    };
+    let mut tx = store.begin().await?;
+    idempotency_keys::delete_expired(&mut tx, now, stale).await?;
+    web_sessions::delete_expired(&mut tx, now).await?;
+    rate_limits::delete_full(&mut tx, now.as_millis()).await?;
+    tx.commit().await
 }

@@ -21,6 +21,7 @@ use tokio_util::either::Either;
 
 use crate::server::front::proxies::{Network, caller};
 use crate::server::front::tls::Tls;
+use crate::server::listening::limit;
 
 /// How long somebody may take to say hello.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
@@ -51,6 +52,7 @@ impl Door {
     async fn next(&mut self) -> io::Result<(Stream, SocketAddr)> {
         let Some(tls) = &self.tls else {
             let (stream, address) = self.listener.accept().await?;
+            limit(&stream);
             return Ok((Either::Left(stream), address));
         };
         loop {
@@ -64,6 +66,7 @@ impl Door {
                 }
                 accepted = self.listener.accept(), if room => {
                     let (stream, address) = accepted?;
+                    limit(&stream);
                     let acceptor = TlsAcceptor::from(tls.current());
                     self.handshakes.spawn(async move {
                         let shaken = tokio::time::timeout(HANDSHAKE_WITHIN, acceptor.accept(stream));

@@ -5,6 +5,8 @@
 //! after that, a repeated request is answered and does not begin the work twice.
 //! Stored answers are sealed: some hold a token that is stored nowhere else.
 
+use std::time::Duration;
+
 use axum::body::{Body, Bytes};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,8 +30,10 @@ const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// How long an answer is kept, in seconds.
 const KEPT_SECONDS: i64 = 24 * 3600;
-/// A claim this old belongs to a server that has died over it, in seconds: longer than any handler may take.
-pub const STALE_SECONDS: i64 = 120;
+/// A claim that was not renewed for so long belongs to a server that has died over it, in seconds.
+pub const STALE_SECONDS: i64 = 20;
+/// How often a server says that it is still at a claimed request.
+const RENEW_EVERY: Duration = Duration::from_secs(5);
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 const PURPOSE: &str = "idempotency";
 const KEPT_HEADERS: [HeaderName; 3] = [header::CONTENT_TYPE, header::LOCATION, header::LINK];
@@ -115,7 +119,7 @@ pub async fn replay_or_do(State(app): State<App>, request: Request, next: Next) 
     };
     let work = async move {
         failpoint::pass("claimed");
-        let response = KEYED.scope(keyed.clone(), next.run(request)).await;
+        let response = renewed(&worker, &keyed.key, KEYED.scope(keyed.clone(), next.run(request))).await;
         keep(&worker, &keyed, response).await
     };
     let done = app
@@ -125,6 +129,31 @@ pub async fn replay_or_do(State(app): State<App>, request: Request, next: Next) 
         Ok(response) => Ok(response),
         Err(error) => Err(ApiError::internal(&error)),
     }
+}
+
+/// Does the work; its claim is renewed meanwhile, so that nobody takes it for that of a dead server.
+async fn renewed(app: &App, key: &RequestKey, work: impl Future<Output = Response>) -> Response {
+    let renewing = async {
+        loop {
+            tokio::time::sleep(RENEW_EVERY).await;
+            if let Err(error) = renew(app, key).await {
+                tracing::warn!(
+                    error = chain(&error),
+                    "failed to renew the claim of a keyed request"
+                );
+            }
+        }
+    };
+    tokio::select! {
+        response = work => response,
+        response = renewing => response,
+    }
+}
+
+async fn renew(app: &App, key: &RequestKey) -> Result<(), StoreError> {
+    let mut tx = app.store.begin().await?;
+    idempotency_keys::renew(&mut tx, key, app.clock.now()).await?;
+    tx.commit().await
 }
 
 /// The key's text. The draft has a quoted string; bare words are taken too.

@@ -109,7 +109,7 @@ pub async fn authenticate(
 ) -> Result<Response, ApiError> {
     let bearer = bearer_of(request.headers())?;
     let principal = app.auth.authenticate(&bearer).await?;
-    let standing = app.limits.general.check(principal.credential.id())?;
+    let standing = app.limits.general.check(principal.credential.id()).await?;
     request.extensions_mut().insert(principal);
     let mut response = next.run(request).await;
     standing.tell(response.headers_mut());
@@ -140,7 +140,8 @@ pub async fn limit_by_address(
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let standing = limiter.check(&address_of(request.extensions()))?;
+    let address = address_of(request.extensions());
+    let standing = limiter.check(&address).await?;
     let mut response = next.run(request).await;
     standing.tell(response.headers_mut());
     Ok(response)

@@ -2,17 +2,22 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::server::clock::Clock;
 use crate::server::http::error::ApiError;
 use crate::server::http::problem;
+use crate::server::store::Store;
+use crate::server::store::rate_limits::{self, Count, Filling};
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 /// Buckets that are full again are forgotten once there are this many.
 const SWEEP_AT: usize = 10_000;
+/// A database that takes longer to count is not waited for: this server counts alone until it is back.
+const COUNT_WITHIN: Duration = Duration::from_secs(1);
 
 /// How much is allowed: `quota` requests at once, and as many again in every window.
 #[derive(Clone, Copy, Debug)]
@@ -25,18 +30,14 @@ pub struct Policy {
     pub window_seconds: u32,
 }
 
-#[derive(Debug)]
-struct Bucket {
-    tokens: f64,
-    filled_at_ms: i64,
-}
-
-/// The buckets of one policy, one for every caller.
+/// The buckets of one policy, one for every caller; shared by all servers of one PostgreSQL.
 #[derive(Clone, Debug)]
 pub struct Limiter {
     policy: Policy,
     clock: Clock,
-    buckets: Arc<Mutex<HashMap<String, Bucket>>>,
+    shared: Option<Store>,
+    /// When each bucket is full again, for a server that counts alone.
+    buckets: Arc<Mutex<HashMap<String, i64>>>,
 }
 
 /// What is left after one request.
@@ -56,51 +57,77 @@ impl Limiter {
         Self {
             policy,
             clock,
+            shared: None,
             buckets: Arc::default(),
         }
     }
 
-    /// Counts one request of `caller`.
+    /// The same, counted for all servers of the store.
     #[must_use]
-    pub fn count(&self, caller: &str) -> Standing {
+    pub fn shared(mut self, store: &Store) -> Self {
+        self.shared = matches!(store, Store::Postgres(_)).then(|| store.clone());
+        self
+    }
+
+    /// Counts one request of `caller`.
+    pub async fn count(&self, caller: &str) -> Standing {
         let now = self.clock.now().as_millis();
-        let full = f64::from(self.policy.quota);
-        let per_second = full / f64::from(self.policy.window_seconds);
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        if buckets.len() >= SWEEP_AT {
-            let window_ms = i64::from(self.policy.window_seconds) * 1000;
-            buckets.retain(|_, bucket| now - bucket.filled_at_ms < window_ms);
-        }
-        let bucket = buckets.entry(caller.to_owned()).or_insert(Bucket {
-            tokens: full,
-            filled_at_ms: now,
-        });
-        let passed = (now - bucket.filled_at_ms).max(0) as f64 / 1000.0;
-        bucket.tokens = (bucket.tokens + passed * per_second).min(full);
-        bucket.filled_at_ms = now;
-        let allowed = bucket.tokens >= 1.0;
-        if allowed {
-            bucket.tokens -= 1.0;
-        }
-        let missing = if allowed {
-            full - bucket.tokens
+        let count = match self.count_for_all(caller, now).await {
+            Some(count) => count,
+            None => self.count_alone(caller, now),
+        };
+        let filling = self.filling();
+        let used = (count.full_at - now).max(0);
+        let wait = if count.allowed {
+            used
         } else {
-            1.0 - bucket.tokens
+            used + filling.cost - filling.window
         };
         Standing {
             policy: (self.policy.name, self.policy.quota, self.policy.window_seconds),
-            allowed,
-            remaining: bucket.tokens as u32,
-            wait_seconds: (missing / per_second).ceil() as u32,
+            allowed: count.allowed,
+            remaining: u32::try_from((filling.window - used) / filling.cost).unwrap_or(0),
+            wait_seconds: u32::try_from((wait.max(0) + 999) / 1000).unwrap_or(u32::MAX),
         }
+    }
+
+    fn filling(&self) -> Filling {
+        let window = i64::from(self.policy.window_seconds) * 1000;
+        Filling {
+            cost: (window / i64::from(self.policy.quota.max(1))).max(1),
+            window,
+        }
+    }
+
+    async fn count_for_all(&self, caller: &str, now: i64) -> Option<Count> {
+        let store = self.shared.as_ref()?;
+        let caller = format!("{} {caller}", self.policy.name);
+        let counted = rate_limits::count(store, &caller, self.filling(), now);
+        match tokio::time::timeout(COUNT_WITHIN, counted).await {
+            Ok(Ok(count)) => count,
+            Ok(Err(_)) | Err(_) => {
+                tracing::debug!(policy = self.policy.name, "counted by this server alone");
+                None
+            }
+        }
+    }
+
+    fn count_alone(&self, caller: &str, now: i64) -> Count {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if buckets.len() >= SWEEP_AT {
+            buckets.retain(|_, full_at| *full_at > now);
+        }
+        let count = self.filling().count(buckets.get(caller).copied(), now);
+        buckets.insert(caller.to_owned(), count.full_at);
+        count
     }
 
     /// Counts one request of `caller`, which is refused when there were too many.
     ///
     /// # Errors
     /// There were too many.
-    pub fn check(&self, caller: &str) -> Result<Standing, ApiError> {
-        let standing = self.count(caller);
+    pub async fn check(&self, caller: &str) -> Result<Standing, ApiError> {
+        let standing = self.count(caller).await;
         if standing.allowed {
             return Ok(standing);
         }
@@ -161,32 +188,32 @@ mod tests {
         window_seconds: 60,
     };
 
-    #[test]
-    fn refuses_after_the_quota_and_lets_in_as_time_passes() {
+    #[tokio::test]
+    async fn refuses_after_the_quota_and_lets_in_as_time_passes() {
         let clock = Clock::manual(Time::from_millis(0));
         let limiter = Limiter::new(POLICY, clock.clone());
         for left in [2, 1, 0] {
-            let standing = limiter.count("ada");
+            let standing = limiter.count("ada").await;
             assert!(standing.is_allowed());
             assert_eq!(standing.remaining, left);
         }
-        let refused = limiter.count("ada");
+        let refused = limiter.count("ada").await;
         assert!(!refused.is_allowed());
         assert_eq!(refused.wait_seconds, 20);
         assert!(
-            limiter.count("bob").is_allowed(),
+            limiter.count("bob").await.is_allowed(),
             "everybody has a bucket of their own"
         );
         clock.advance_seconds(20);
-        assert!(limiter.count("ada").is_allowed());
-        assert!(!limiter.count("ada").is_allowed());
+        assert!(limiter.count("ada").await.is_allowed());
+        assert!(!limiter.count("ada").await.is_allowed());
     }
 
-    #[test]
-    fn is_written_as_the_draft_has_it() {
+    #[tokio::test]
+    async fn is_written_as_the_draft_has_it() {
         let limiter = Limiter::new(POLICY, Clock::manual(Time::from_millis(0)));
         let mut headers = axum::http::HeaderMap::new();
-        limiter.count("ada").tell(&mut headers);
+        limiter.count("ada").await.tell(&mut headers);
         assert_eq!(headers["ratelimit-policy"], "\"test\";q=3;w=60");
         assert_eq!(headers["ratelimit"], "\"test\";r=2;t=20");
     }

@@ -116,14 +116,14 @@ pub struct Limits {
 impl Limits {
     /// The limits that hold unless a test sets others.
     #[must_use]
-    pub fn new(clock: &Clock) -> Self {
+    pub fn new(clock: &Clock, store: &Store) -> Self {
         let limiter = |name, quota, window_seconds| {
             let policy = Policy {
                 name,
                 quota,
                 window_seconds,
             };
-            Limiter::new(policy, clock.clone())
+            Limiter::new(policy, clock.clone()).shared(store)
         };
         Self {
             general: limiter("default", 3000, 60),

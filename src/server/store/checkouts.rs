@@ -2,6 +2,8 @@
 
 use crate::api::checkout::{CheckoutRequest, CheckoutStatus};
 use crate::api::id::{AccountId, CheckoutId, OperationId, TenantId};
+use crate::api::name::TenantName;
+use crate::api::tenant::DatabaseKind;
 use crate::api::time::Time;
 use crate::server::store::row::Row;
 use crate::server::store::{StoreError, Tx};
@@ -36,6 +38,33 @@ pub struct Made {
     pub operation_id: OperationId,
 }
 
+/// A request as it is stored: a later version may have put more into it, which the API itself refuses.
+#[derive(serde::Deserialize)]
+struct StoredRequest {
+    price_id: String,
+    name: TenantName,
+    region: String,
+    #[serde(default)]
+    memory_mb: Option<u32>,
+    #[serde(default)]
+    database: DatabaseKind,
+    #[serde(default)]
+    redirect_uri: Option<String>,
+}
+
+impl From<StoredRequest> for CheckoutRequest {
+    fn from(stored: StoredRequest) -> Self {
+        Self {
+            price_id: stored.price_id,
+            name: stored.name,
+            region: stored.region,
+            memory_mb: stored.memory_mb,
+            database: stored.database,
+            redirect_uri: stored.redirect_uri,
+        }
+    }
+}
+
 fn read(row: &Row) -> Result<CheckoutRow, StoreError> {
     let made = match row.opt_text("tenant_id")? {
         Some(_) => Some(Made {
@@ -48,7 +77,7 @@ fn read(row: &Row) -> Result<CheckoutRow, StoreError> {
         id: row.parse("id")?,
         account_id: row.parse("account_id")?,
         status: row.word("status")?,
-        request: row.json("request")?,
+        request: row.json::<StoredRequest>("request")?.into(),
         pay_token_hash: row.opt_text("pay_token_hash")?,
         made,
         created_at: row.time("created_at")?,

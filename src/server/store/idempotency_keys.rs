@@ -21,7 +21,7 @@ pub struct KeyedRow {
     pub fingerprint: String,
     /// The answer, once there is one.
     pub answer: Option<StoredAnswer>,
-    /// When the request came.
+    /// When the request came, or when it was last said that it is still being done.
     pub created_at: Time,
 }
 
@@ -96,6 +96,25 @@ pub async fn find(tx: &mut Tx, key: &RequestKey, now: Time) -> Result<Option<Key
         })
     })
     .transpose()
+}
+
+/// Says that the request is still being done.
+///
+/// # Errors
+/// The statement fails.
+pub async fn renew(tx: &mut Tx, key: &RequestKey, now: Time) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE idempotency_keys SET created_at = $1
+         WHERE principal = $2 AND route = $3 AND key = $4 AND status IS NULL",
+        vec![
+            now.into(),
+            key.principal.as_str().into(),
+            key.route.as_str().into(),
+            key.key.as_str().into(),
+        ],
+    )
+    .await
+    .map(drop)
 }
 
 /// Keeps the answer under a claimed key; `false` when somebody else has answered it, or nobody holds it.

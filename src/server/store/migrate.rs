@@ -16,6 +16,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "observe", include_str!("migrations/0004_observe.sql")),
     (5, "operations", include_str!("migrations/0005_operations.sql")),
     (6, "strategy", include_str!("migrations/0006_strategy.sql")),
+    (7, "rate_limits", include_str!("migrations/0007_rate_limits.sql")),
 ];
 
 /// The last migration that this program knows.

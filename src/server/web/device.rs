@@ -87,7 +87,7 @@ pub(super) async fn decide_device(
         acts::leave_out();
         return look(&app, &address, &browser, &form.user_code).await;
     }
-    count_guess(&app, &address, &browser)?;
+    count_guess(&app, &address, &browser).await?;
     let approved = form.decision == Decision::Approve;
     acts::about(if approved { "approved" } else { "denied" });
     let account = &browser.account.id;
@@ -119,7 +119,7 @@ pub(super) async fn decide_device(
 }
 
 async fn look(app: &App, address: &SocketAddr, browser: &Browser, typed: &str) -> Shown {
-    count_guess(app, address, browser)?;
+    count_guess(app, address, browser).await?;
     match app.auth.find_device_login(typed).await? {
         Some(grant) => Ok(ask_for_decision(browser, &grant)),
         None => Ok(unknown(browser, typed)),
@@ -127,11 +127,15 @@ async fn look(app: &App, address: &SocketAddr, browser: &Browser, typed: &str) -
 }
 
 /// Every look at a code is a guess (RFC 8628 section 5.1).
-fn count_guess(app: &App, address: &SocketAddr, browser: &Browser) -> Result<(), PageError> {
-    app.limits.user_code.check(&format!("address {}", address.ip()))?;
+async fn count_guess(app: &App, address: &SocketAddr, browser: &Browser) -> Result<(), PageError> {
     app.limits
         .user_code
-        .check(&format!("browser {}", browser.session_hash))?;
+        .check(&format!("address {}", address.ip()))
+        .await?;
+    app.limits
+        .user_code
+        .check(&format!("browser {}", browser.session_hash))
+        .await?;
     Ok(())
 }
 

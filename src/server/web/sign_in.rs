@@ -98,10 +98,14 @@ pub(super) async fn sign_in(
 ) -> Shown {
     acts::keep();
     check_origin(&app, &headers)?;
-    app.limits.password.check(&format!("address {}", address.ip()))?;
     app.limits
         .password
-        .check(&format!("account {}", form.email.trim().to_lowercase()))?;
+        .check(&format!("address {}", address.ip()))
+        .await?;
+    app.limits
+        .password
+        .check(&format!("account {}", form.email.trim().to_lowercase()))
+        .await?;
     let next = safe_next(form.next.as_deref());
     match app.auth.sign_in_by_password(&form.email, form.password).await? {
         Some(signed_in) => Ok(let_in(&app, &signed_in, &next)),
@@ -138,7 +142,10 @@ pub(super) async fn use_link(
 ) -> Shown {
     acts::keep();
     check_origin(&app, &headers)?;
-    app.limits.password.check(&format!("address {}", address.ip()))?;
+    app.limits
+        .password
+        .check(&format!("address {}", address.ip()))
+        .await?;
     match app.auth.sign_in_by_link(&token).await? {
         Some(signed_in) => Ok(let_in(&app, &signed_in, "/")),
         None => Err(used_up()),

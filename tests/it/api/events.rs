@@ -5,6 +5,9 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
+use systemprompt::api::id::TenantId;
+use systemprompt::server::store;
+use systemprompt::server::store::events::NewEvent;
 use systemprompt::server::world::Fault;
 
 use crate::api::rig::{Api, PATIENCE, problem, text};
@@ -212,4 +215,55 @@ async fn without_an_accept_header_it_is_a_page() {
         let answer = api.owner.get(&format!("{tenant}/events?{query}")).await;
         assert_eq!(problem(&answer), (400, "invalid-request".to_owned()), "{query}");
     }
+}
+
+/// How many connections to the port the kernel still keeps open on the server's side.
+fn open_connections(port: u16) -> usize {
+    let local = format!(":{port:04X}");
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
+    let established = |line: &&str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields[1].ends_with(&local) && fields[3] == "01"
+    };
+    table.lines().skip(1).filter(established).count()
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_reading_is_let_go_and_goes_on_later() {
+    const EVENTS: u64 = 40_000;
+    let api = Api::start();
+    let tenant = api.owner.tenant("acme").await;
+    let id: TenantId = tenant.rsplit('/').next().expect("an id").parse().expect("an id");
+    let store = api.server.store().await;
+    let mut tx = store.begin().await.expect("begun");
+    let long = NewEvent::new("secret_set", "x".repeat(400));
+    for _ in 0..EVENTS {
+        let now = systemprompt::server::clock::Clock::system().now();
+        store::events::append(&mut tx, &id, None, &long, now)
+            .await
+            .expect("written");
+    }
+    tx.commit().await.expect("committed");
+    let port = *api.server.ports.last().expect("a port");
+    let mut reader = std::net::TcpStream::connect(("127.0.0.1", port)).expect("connected");
+    let request = format!(
+        "GET {tenant}/events HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\nauthorization: Bearer {}\r\n\r\n",
+        api.token
+    );
+    std::io::Write::write_all(&mut reader, request.as_bytes()).expect("asked");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(open_connections(port), 1, "it is given time");
+    let began = std::time::Instant::now();
+    while open_connections(port) > 0 {
+        assert!(began.elapsed() < 2 * PATIENCE, "it is kept");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    eprintln!(
+        "let go {:?} after it stopped",
+        began.elapsed() + Duration::from_secs(5)
+    );
+    let last = 8 + EVENTS;
+    let rest = events(&api.owner, &tenant, &format!("?since={}", last - 3));
+    let came = raw(&api.owner, rest, |came| came.contains(&format!("id: {last}\n"))).await;
+    assert_eq!(frames(&came).len() as u64, 3);
 }

@@ -156,6 +156,7 @@ impl Client {
     /// Waits for the operation that an answer names; answers it.
     pub(crate) async fn finished(&self, answer: &Answer) -> Value {
         let told = answer.json();
+        assert!(answer.status < 300, "{}", answer.text());
         let id = if told["operation_id"].is_string() {
             text(&told["operation_id"])
         } else {

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rexpect::session::{Options, PtySession, spawn_with_options};
+use systemprompt::server::store::Store;
 use systemprompt::server::world::World;
 
 use crate::cli::browser::Browser;
@@ -93,6 +94,11 @@ impl House {
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.set(name, value);
         self
+    }
+
+    fn variable(&self, name: &str) -> Option<&str> {
+        let named = |(there, _): &&(String, String)| there == name;
+        self.variables.iter().find(named).map(|(_, value)| value.as_str())
     }
 
     /// A variable of every command's environment from now on.
@@ -207,7 +213,7 @@ pub(crate) struct Server {
 struct Shared {
     _balancer: Balancer,
     /// Kept until the servers are gone.
-    _cluster: Option<Cluster>,
+    cluster: Option<Cluster>,
 }
 
 impl Server {
@@ -236,13 +242,17 @@ impl Server {
             let url = cluster.new_database_now();
             return Self::replicas(&url, Some(cluster));
         }
-        let port = free_port();
-        let mut server = Self::with_ports(port, vec![port]);
+        Self::alone()
+    }
+
+    /// One server with its database in a file.
+    pub(crate) fn alone() -> Self {
+        let mut server = Self::down();
         server.up();
         server
     }
 
-    /// A server that keeps its data in a folder below this one.
+    /// With its data in a folder below this one.
     pub(crate) fn start_in(folder: &Path) -> Self {
         let port = free_port();
         let mut server = Self::with_ports(port, vec![port]);
@@ -258,6 +268,12 @@ impl Server {
         self.children[index].as_ref().expect("it runs").id()
     }
 
+    /// One that does not run yet.
+    pub(crate) fn down() -> Self {
+        let port = free_port();
+        Self::with_ports(port, vec![port])
+    }
+
     /// Two servers over the database, behind a proxy that gives every connection to the next one.
     pub(crate) fn replicas(url: &str, cluster: Option<Cluster>) -> Self {
         let ports = vec![free_port(), free_port()];
@@ -268,10 +284,15 @@ impl Server {
         server.house.set("SYSTEMPROMPT_PUBLIC_URL", &public);
         server.shared = Some(Shared {
             _balancer: balancer,
-            _cluster: cluster,
+            cluster,
         });
         server.up();
         server
+    }
+
+    /// The PostgreSQL that was started for them.
+    pub(crate) fn cluster(&self) -> Option<&Cluster> {
+        self.shared.as_ref()?.cluster.as_ref()
     }
 
     fn with_ports(port: u16, ports: Vec<u16>) -> Self {
@@ -467,6 +488,16 @@ impl Server {
             &data,
         ];
         self.house.run(&arguments).ok().stdout.trim().to_owned()
+    }
+
+    /// The tables themselves.
+    pub(crate) async fn store(&self) -> Store {
+        let url = self.house.variable("SYSTEMPROMPT_DATABASE_URL");
+        let opened = match url {
+            Some(url) => Store::open_postgres(url).await,
+            None => Store::open_sqlite(&Path::new(&self.data_dir()).join("systemprompt.db")).await,
+        };
+        opened.expect("opened")
     }
 
     /// The fake world, to plan faults in.

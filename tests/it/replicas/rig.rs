@@ -4,6 +4,7 @@ use systemprompt::server::store::Store;
 
 use crate::api::rig::{Api, PATIENCE};
 use crate::gate::harness::Client;
+use crate::replicas::wire::Wire;
 use crate::store::postgres::Cluster;
 
 /// Two servers and their database.
@@ -24,10 +25,35 @@ impl Pair {
         }
     }
 
+    /// The same over a PostgreSQL that may be stopped, and perhaps a wire that may be cut.
+    pub(crate) fn own(given: Option<(Cluster, &Wire)>) -> Option<Self> {
+        let (cluster, wire) = match given {
+            Some((cluster, wire)) => (cluster, Some(wire)),
+            None => match Cluster::start() {
+                Ok(cluster) => (cluster, None),
+                Err(reason) => {
+                    eprintln!("skipped: {reason}");
+                    return None;
+                }
+            },
+        };
+        let direct = cluster.new_database_now();
+        let url = match (wire, cluster.folder()) {
+            (Some(wire), Some(folder)) => wire.url(&direct, folder),
+            _ => direct.clone(),
+        };
+        let api = Api::over(crate::cli::rig::Server::replicas(&url, Some(cluster)));
+        Some(Self { api, url: direct })
+    }
+
     fn over(cluster: Cluster) -> Self {
         let url = cluster.new_database_now();
         let api = Api::over(crate::cli::rig::Server::replicas(&url, Some(cluster)));
         Self { api, url }
+    }
+
+    pub(crate) fn cluster(&self) -> &Cluster {
+        self.api.server.cluster().expect("a cluster")
     }
 
     /// The owner, talking to one of the servers only.

@@ -5,6 +5,7 @@ pub(crate) mod cases;
 mod logs;
 mod operations;
 pub(crate) mod postgres;
+mod recorded;
 mod signing_in;
 
 use systemprompt::server::store::Store;
@@ -20,6 +21,7 @@ fn all() -> Vec<Case> {
     all.extend_from_slice(operations::ALL);
     all.extend_from_slice(signing_in::ALL);
     all.extend_from_slice(audit::ALL);
+    all.extend_from_slice(recorded::ALL);
     all
 }
 

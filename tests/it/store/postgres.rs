@@ -76,6 +76,24 @@ impl Cluster {
         })
     }
 
+    /// Where the server listens, when it is one of our own.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        self.own.as_ref().map(|(_, folder)| folder.path())
+    }
+
+    /// Stops the server as a crash does, without a word to its clients.
+    pub(crate) fn crash(&self) {
+        let (programs, folder) = self.own.as_ref().expect("a server of our own");
+        let data = folder.path().join("data").display().to_string();
+        run(programs, "pg_ctl", &["stop", "-D", &data, "-m", "immediate"]).expect("stopped");
+    }
+
+    /// Starts it again.
+    pub(crate) fn up(&self) {
+        let (programs, folder) = self.own.as_ref().expect("a server of our own");
+        up(programs, folder.path()).expect("started");
+    }
+
     /// Makes a database and answers its URL.
     pub(crate) async fn new_database(&self) -> String {
         static COUNT: AtomicU32 = AtomicU32::new(0);
