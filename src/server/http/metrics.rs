@@ -22,7 +22,7 @@ const MINUTE: i64 = 60;
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .routes(routes!(get_metrics))
+        .routes(routes!(get_tenant_metrics))
         .routes(routes!(get_metrics_history))
 }
 
@@ -31,7 +31,7 @@ pub fn routes() -> OpenApiRouter<App> {
     get, path = "/api/v1/tenants/{tenant_id}/metrics", tag = "Tenants",
     responses((status = 200, body = Metrics))
 )]
-async fn get_metrics(
+async fn get_tenant_metrics(
     State(app): State<App>,
     Caller(caller): Caller,
     Ids(id): Ids<TenantId>,
