@@ -5,13 +5,13 @@
 //! moved to another row does not open.
 
 mod cipher;
+mod file_state;
 mod master;
 #[cfg(test)]
 mod tests;
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::SystemTime;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
@@ -21,6 +21,7 @@ use crate::api::id::TenantId;
 use crate::api::secret::SecretText;
 use crate::server::clock::Clock;
 use crate::server::vault::cipher::{Key, open, seal};
+use crate::server::vault::file_state::FileState;
 pub use crate::server::vault::master::KeySource;
 use crate::server::vault::master::MasterKeys;
 
@@ -125,10 +126,10 @@ struct Inner {
     clock: Clock,
 }
 
-/// The key as it was read, and when its file was last changed then.
+/// The key as it was read, and which state of its file that was.
 struct Read {
     keys: Arc<MasterKeys>,
-    changed: Option<SystemTime>,
+    state: Option<FileState>,
 }
 
 impl std::fmt::Debug for Vault {
@@ -151,11 +152,11 @@ impl Vault {
     /// # Errors
     /// It cannot be had, is malformed, or is another one than before.
     pub fn from_source(source: KeySource, clock: Clock) -> Result<Self, VaultError> {
-        let changed = source.file().and_then(|file| changed_at(&file));
+        let state = source.file().and_then(|file| FileState::of(&file));
         let keys = Arc::new(MasterKeys::open(&source, &clock)?);
         Ok(Self(Arc::new(Inner {
             source,
-            master: RwLock::new(Read { keys, changed }),
+            master: RwLock::new(Read { keys, state }),
             clock,
         })))
     }
@@ -164,13 +165,13 @@ impl Vault {
     fn master(&self) -> Arc<MasterKeys> {
         let (keys, before) = {
             let read = self.0.master.read().unwrap_or_else(PoisonError::into_inner);
-            (Arc::clone(&read.keys), read.changed)
+            (Arc::clone(&read.keys), read.state)
         };
         let Some(file) = self.0.source.file() else {
             return keys;
         };
-        let changed = changed_at(&file);
-        if changed.is_none() || changed == before {
+        let state = FileState::of(&file);
+        if state.is_none() || state == before {
             return keys;
         }
         match MasterKeys::open(&self.0.source, &self.0.clock) {
@@ -179,7 +180,7 @@ impl Vault {
                 let mut read = self.0.master.write().unwrap_or_else(PoisonError::into_inner);
                 *read = Read {
                     keys: Arc::clone(&keys),
-                    changed,
+                    state,
                 };
                 keys
             }
@@ -226,11 +227,11 @@ impl Vault {
     /// Reads the file again and writes the canary anew.
     fn renew(&self) -> Result<(), VaultError> {
         let inner = &self.0;
-        let changed = inner.source.file().and_then(|file| changed_at(&file));
+        let state = inner.source.file().and_then(|file| FileState::of(&file));
         let keys = Arc::new(MasterKeys::open(&inner.source, &inner.clock)?);
         keys.renew_canary(&inner.source, &inner.clock)?;
         let mut read = inner.master.write().unwrap_or_else(PoisonError::into_inner);
-        *read = Read { keys, changed };
+        *read = Read { keys, state };
         Ok(())
     }
 
@@ -373,10 +374,6 @@ impl Vault {
                 what: format!("the data key of `{tenant}`"),
             })
     }
-}
-
-fn changed_at(file: &Path) -> Option<SystemTime> {
-    std::fs::metadata(file).and_then(|file| file.modified()).ok()
 }
 
 fn key_name(tenant: &TenantId) -> String {
