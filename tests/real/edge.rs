@@ -267,7 +267,11 @@ impl Load {
                 Ok(answer) if answer.status().is_success() => {
                     answer.text().await.map_err(|error| error.to_string())
                 }
-                Ok(answer) => Err(answer.status().to_string()),
+                Ok(answer) => {
+                    let status = answer.status();
+                    // The edge's own pages say in their heading which of them it is.
+                    Err(format!("{status}: {}", answer.text().await.unwrap_or_default()))
+                }
                 Err(error) => Err(format!("{error:?}")),
             };
             match outcome {

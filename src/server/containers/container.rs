@@ -1,14 +1,15 @@
 //! Containers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ContainerSummary, NetworkingConfig};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
-    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
 };
 
+use crate::server::containers::files::ContainerFile;
 use crate::server::containers::fingerprint::fingerprint;
 use crate::server::containers::network::endpoint;
 use crate::server::containers::{Engine, EngineError, EngineFault, Labels, key};
@@ -37,21 +38,6 @@ pub struct JoinedNetwork {
     pub name: String,
     /// The names besides the container's own.
     pub aliases: Vec<String>,
-}
-
-/// A file or directory inside a container.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct ContainerFile {
-    /// The directory that is there already.
-    pub directory: String,
-    /// Its path from there; a directory when it ends with `/`.
-    pub path: String,
-    /// Its permissions.
-    pub mode: u32,
-    /// User and group.
-    pub owner: (u64, u64),
-    /// What is in it.
-    pub contents: Vec<u8>,
 }
 
 /// What [`Engine::ensure_container`] did.
@@ -196,32 +182,6 @@ impl Engine {
         started.map_err(|source| EngineError::engine(format!("start the container `{name}`"), source))
     }
 
-    /// Writes files into the container, running or not.
-    ///
-    /// # Errors
-    /// The engine refuses.
-    pub async fn upload(&self, container: &str, files: &[ContainerFile]) -> Result<(), EngineError> {
-        let action = || format!("write files into the container `{container}`");
-        let mut directories: BTreeMap<&str, Vec<&ContainerFile>> = BTreeMap::new();
-        for file in files {
-            directories.entry(&file.directory).or_default().push(file);
-        }
-        for (directory, files) in directories {
-            let bytes = archive(&files).map_err(|source| EngineError {
-                fault: EngineFault::Refused,
-                action: action(),
-                source: Some(Box::new(source)),
-            })?;
-            let options = UploadToContainerOptionsBuilder::new().path(directory).build();
-            self.docker()
-                .await?
-                .upload_to_container(container, Some(options), bollard::body_full(bytes.into()))
-                .await
-                .map_err(|source| EngineError::engine(action(), source))?;
-        }
-        Ok(())
-    }
-
     /// The container of that name, and whether it was made here.
     async fn find_or_create(
         &self,
@@ -289,25 +249,6 @@ impl Engine {
     }
 }
 
-/// The archive that brings these files into one directory.
-fn archive(files: &[&ContainerFile]) -> std::io::Result<Vec<u8>> {
-    let mut builder = tar::Builder::new(Vec::new());
-    for file in files {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(if file.path.ends_with('/') {
-            tar::EntryType::Directory
-        } else {
-            tar::EntryType::Regular
-        });
-        header.set_mode(file.mode);
-        header.set_uid(file.owner.0);
-        header.set_gid(file.owner.1);
-        header.set_size(file.contents.len() as u64);
-        builder.append_data(&mut header, &file.path, file.contents.as_slice())?;
-    }
-    builder.into_inner()
-}
-
 /// Whether the container's process runs.
 fn is_running(container: &ContainerInspectResponse) -> bool {
     container.state.as_ref().and_then(|state| state.running) == Some(true)
@@ -321,35 +262,4 @@ pub fn labels_of(container: &ContainerInspectResponse) -> HashMap<String, String
         .as_ref()
         .and_then(|config| config.labels.clone())
         .unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{ContainerFile, archive};
-
-    #[test]
-    fn archives_keep_owner_and_mode() {
-        let file = ContainerFile {
-            directory: "/srv".to_owned(),
-            path: "data/".to_owned(),
-            mode: 0o750,
-            owner: (1000, 1001),
-            contents: Vec::new(),
-        };
-        let bytes = archive(&[&file]).expect("archive");
-        let mut archive = tar::Archive::new(bytes.as_slice());
-        let entry = archive
-            .entries()
-            .expect("entries")
-            .next()
-            .expect("one")
-            .expect("readable");
-        let header = entry.header();
-        assert!(header.entry_type().is_dir());
-        assert_eq!(header.mode().expect("mode"), 0o750);
-        assert_eq!(
-            (header.uid().expect("uid"), header.gid().expect("gid")),
-            (1000, 1001)
-        );
-    }
 }

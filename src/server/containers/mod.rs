@@ -6,6 +6,7 @@
 
 mod container;
 mod error;
+mod files;
 mod fingerprint;
 mod image;
 mod label;
@@ -21,10 +22,9 @@ use std::time::Duration;
 use bollard::Docker;
 use tokio::sync::OnceCell;
 
-pub use crate::server::containers::container::{
-    ContainerFile, ContainerSpec, Ensured, JoinedNetwork, labels_of,
-};
+pub use crate::server::containers::container::{ContainerSpec, Ensured, JoinedNetwork, labels_of};
 pub use crate::server::containers::error::{EngineError, EngineFault};
+pub use crate::server::containers::files::ContainerFile;
 pub use crate::server::containers::image::ImageChoice;
 pub use crate::server::containers::label::{Labels, key};
 pub use crate::server::containers::network::NetworkSpec;

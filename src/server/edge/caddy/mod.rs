@@ -172,6 +172,12 @@ impl CaddyEdge {
         Err(error.into())
     }
 
+    /// Whether requests of the tenant may go to this release.
+    async fn serves(&self, label: &str, release: u32) -> Result<bool, EdgeError> {
+        let path = format!("{}/{}", render::DATA, render::serving(label, release));
+        Ok(self.0.engine.holds_file(&self.name(), &path).await?)
+    }
+
     async fn write(&self, files: &[ContainerFile]) -> Result<(), EdgeError> {
         self.checked(self.0.engine.upload(&self.name(), files).await)
             .await
@@ -313,9 +319,12 @@ impl Edge for CaddyEdge {
             }
             Traffic::To(release) => {
                 // Both serve for a moment: a look at the files while they change finds one of them in any case.
-                self.write(&render::also_serving(label, release)).await?;
-                tokio::time::sleep(LOOK).await;
-                self.write(&render::only(label, traffic)).await?;
+                // One that serves already, as when a step is done twice, is not written again.
+                if !self.serves(label, release).await? {
+                    self.write(&render::also_serving(label, release)).await?;
+                    tokio::time::sleep(LOOK).await;
+                }
+                self.write(&render::others_ended(label, release)).await?;
             }
             Traffic::Suspended | Traffic::Nobody => self.write(&render::only(label, traffic)).await?,
         }
@@ -325,6 +334,9 @@ impl Edge for CaddyEdge {
 
     async fn let_go(&self, label: &str, release: u32) -> Result<(), EdgeError> {
         self.ensure().await?;
+        if self.serves(label, release).await? {
+            return self.write(&render::others_ended(label, release)).await;
+        }
         self.write(&render::only(label, Traffic::To(release))).await
     }
 

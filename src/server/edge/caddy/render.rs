@@ -45,14 +45,28 @@ pub(super) fn unknown(label: &str) -> Vec<ContainerFile> {
 /// This release serves from now on, beside those that do already.
 pub(super) fn also_serving(label: &str, release: u32) -> Vec<ContainerFile> {
     let mut entries = known(label);
-    entries.push(entry(&format!("{TENANTS}/{label}/{}", route(release))));
+    entries.push(entry(&serving(label, release)));
     entries
+}
+
+/// The path in [`DATA`] of the file that says that a release serves.
+pub(super) fn serving(label: &str, release: u32) -> String {
+    format!("{TENANTS}/{label}/{}", route(release))
 }
 
 /// The tenant's requests wait from now on, whatever else is said.
 pub(super) fn held(label: &str) -> Vec<ContainerFile> {
     let mut entries = known(label);
     entries.push(entry(&format!("{TENANTS}/{label}/{HELD_FILE}")));
+    entries
+}
+
+/// Of the releases that serve, only this one does from now on. Its own file stays untouched: a file is removed
+/// before it is written, and a look at the directory in between would find nobody.
+pub(super) fn others_ended(label: &str, release: u32) -> Vec<ContainerFile> {
+    let serving = serving(label, release);
+    let mut entries = only(label, Traffic::To(release));
+    entries.retain(|entry| entry.path != serving);
     entries
 }
 
@@ -144,7 +158,7 @@ pub(super) fn container(name: &str, image: &str, settings: &EdgeSettings) -> Con
 
 #[cfg(test)]
 mod tests {
-    use super::{also_serving, container, held, known, only, unknown};
+    use super::{also_serving, container, held, known, only, others_ended, unknown};
     use crate::server::containers::ContainerFile;
     use crate::server::edge::{EdgeSettings, Traffic};
 
@@ -177,6 +191,10 @@ mod tests {
             paths(also_serving("acme", 9)),
             ["systemprompt/tenants/acme/", "systemprompt/tenants/acme/r1"]
         );
+        let ended = paths(others_ended("acme", 9));
+        assert_eq!(ended.len(), 10, "the directory, seven routes and two words");
+        assert!(!ended.iter().any(|path| path.contains("/r1")), "{ended:?}");
+        assert!(ended[1..].iter().all(|path| path.ends_with('/')), "{ended:?}");
         assert_eq!(
             paths(held("acme")),
             ["systemprompt/tenants/acme/", "systemprompt/tenants/acme/held"]
