@@ -258,6 +258,35 @@ async fn half_done_work_is_completed() {
     );
 }
 
+/// A machine does not come back into a network that was taken away under it, whether it runs or not.
+#[tokio::test]
+async fn a_machine_that_is_cut_off_is_made_anew() {
+    need!(Installation::available());
+    let installation = Installation::new();
+    let provider = installation.provider();
+    let tenant = installation.made_tenant("acme", 0).await;
+    let spec = installation.release(&tenant, 1);
+    let machine = installation.start(&spec).await;
+    let network = provider.private_network(&tenant).expect("a network");
+    let number = || docker(&["inspect", "--format", "{{.Id}}", &machine]);
+    let first = number();
+    assert_eq!(installation.start(&spec).await, machine);
+    assert_eq!(number(), first, "one that is well stays");
+
+    docker(&["network", "disconnect", "--force", &network, &machine]);
+    docker(&["network", "rm", &network]);
+    provider.create_app(&tenant).await.expect("networks");
+    installation.start(&spec).await;
+    let second = number();
+    assert_ne!(second, first);
+
+    docker(&["stop", "--time", "1", &machine]);
+    docker(&["network", "rm", &network]);
+    provider.create_app(&tenant).await.expect("networks");
+    installation.start(&spec).await;
+    assert_ne!(number(), second);
+}
+
 #[tokio::test]
 async fn what_is_not_ours_is_not_touched() {
     need!(Installation::available());

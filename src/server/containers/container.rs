@@ -56,7 +56,8 @@ const PATIENCE: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(200);
 
 impl Engine {
-    /// The container runs afterwards. An equal one is adopted and started if need be, one that differs is replaced.
+    /// The container runs afterwards. An equal one is adopted and started if need be; one that differs, or that is
+    /// cut off from its networks, is replaced.
     ///
     /// # Errors
     /// The name belongs to something else, or the engine refuses.
@@ -73,7 +74,7 @@ impl Engine {
                 let action = format!("make the container `{}`", spec.name);
                 return Err(EngineError::plain(EngineFault::Conflict, action));
             }
-            if labels.get(key::CONFIG) == Some(&config) {
+            if labels.get(key::CONFIG) == Some(&config) && !self.is_cut_off(spec, &found).await? {
                 if !is_running(&found) {
                     self.start(spec).await?;
                 }
@@ -180,6 +181,31 @@ impl Engine {
     pub async fn start_container(&self, name: &str) -> Result<(), EngineError> {
         let started = self.docker().await?.start_container(name, None).await;
         started.map_err(|source| EngineError::engine(format!("start the container `{name}`"), source))
+    }
+
+    /// Whether a network that the container was made in is gone, or is another of the same name: a container looks
+    /// for its networks by their numbers when it starts, and one that runs never comes back into one by itself.
+    async fn is_cut_off(
+        &self,
+        spec: &ContainerSpec,
+        found: &ContainerInspectResponse,
+    ) -> Result<bool, EngineError> {
+        let settings = found.network_settings.as_ref();
+        let joined = settings.and_then(|settings| settings.networks.as_ref());
+        // The others are joined right before the start.
+        let count = if is_running(found) { spec.networks.len() } else { 1 };
+        for network in spec.networks.iter().take(count) {
+            let Some(endpoint) = joined.and_then(|joined| joined.get(&network.name)) else {
+                return Ok(true);
+            };
+            let there = self.find_network(&network.name).await?;
+            // It has no number before the first start.
+            let id = endpoint.network_id.as_deref().filter(|id| !id.is_empty());
+            if there.is_none_or(|there| id.is_some_and(|id| there.id.as_deref() != Some(id))) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The container of that name, and whether it was made here.

@@ -104,11 +104,17 @@ async fn serving(cx: &StepContext<'_>) -> Result<Option<ReleaseRow>, StepError> 
 async fn stop_cut_off(cx: &StepContext<'_>) -> Result<Effects, StepError> {
     let spec = cx.case.spec()?;
     let there = cx.parts.provider.list_resources(&spec).await?;
+    // Its volume may have the same name.
+    let is_there = |network: &str| {
+        there
+            .iter()
+            .any(|made| made.kind == "network" && made.external_id == network)
+    };
     let is_cut_off = cx
         .parts
         .provider
         .private_network(&spec)
-        .is_some_and(|network| !there.iter().any(|made| made.external_id == network));
+        .is_some_and(|network| !is_there(&network));
     if is_cut_off {
         return stop_all_but(cx, None, cx.parts.settings.grace).await;
     }

@@ -21,7 +21,6 @@ fn reconciled(place: &Place, more: &[&str]) -> Vec<String> {
 }
 
 #[test]
-#[ignore = "known defect: on the engine a repaired tenant's machine does not always get ready again; the repair is proven with the fake provider"]
 fn what_is_taken_away_by_hand_comes_back_and_strangers_stay() {
     need!(available());
     let place = Place::start();
