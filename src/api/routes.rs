@@ -150,6 +150,11 @@ pub const ALL: &[Route] = &[
         "/api/v1/tenants/{tenant_id}/secrets/{key}/versions",
         Tenant("read"),
     ),
+    route(
+        "POST",
+        "/api/v1/tenants/{tenant_id}/secrets/{key}/restore",
+        Tenant("secrets"),
+    ),
     // operations: found only by who may see their tenant
     route("GET", "/api/v1/operations/{operation_id}", Tenant("read")),
     route("POST", "/api/v1/operations/{operation_id}/retry", Tenant("admin")),

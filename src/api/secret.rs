@@ -75,6 +75,14 @@ pub struct UpdateSecret {
     pub value: SecretText,
 }
 
+/// `POST /tenants/{id}/secrets/{key}/restore`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreSecret {
+    /// The version whose value it gets again.
+    pub version: u32,
+}
+
 /// Whether a change waits for the next deploy.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, IntoParams, ToSchema)]
 #[serde(deny_unknown_fields)]

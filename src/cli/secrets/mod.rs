@@ -1,6 +1,7 @@
 //! `systemprompt secrets`: values go in by prompt, file or standard input, never as an argument, and never come out.
 
 mod dotenv;
+mod history;
 mod import;
 mod set;
 
@@ -31,6 +32,12 @@ enum Verb {
     Import(import::Args),
     /// List secrets: names, versions and who set them, no values
     List(ListArgs),
+    /// Show every value that a secret has had: versions, digests and who set them, no values
+    History(history::HistoryArgs),
+    /// Give a secret an earlier value again
+    Rollback(history::RollbackArgs),
+    /// Show how the secrets differ from those of a release
+    Diff(history::DiffArgs),
     /// Remove a secret
     Unset(UnsetArgs),
 }
@@ -69,6 +76,9 @@ pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         Verb::Set(args) => set::run(context, args).await,
         Verb::Import(args) => import::run(context, args).await,
         Verb::List(args) => list(context, &args).await,
+        Verb::History(args) => history::history(context, &args).await,
+        Verb::Rollback(args) => history::rollback(context, args).await,
+        Verb::Diff(args) => history::diff(context, &args).await,
         Verb::Unset(args) => unset(context, &args).await,
     }
 }

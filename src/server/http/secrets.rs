@@ -12,7 +12,8 @@ use crate::api::name::SecretKey;
 use crate::api::oauth::Scope;
 use crate::api::page::{Page, PageQuery};
 use crate::api::secret::{
-    Credentials, Secret, SecretChange, SecretText, SecretVersion, SetSecret, StageQuery, UpdateSecret,
+    Credentials, RestoreSecret, Secret, SecretChange, SecretText, SecretVersion, SetSecret, StageQuery,
+    UpdateSecret,
 };
 use crate::api::tenant::TenantStatus;
 use crate::server::auth::Principal;
@@ -36,6 +37,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(list_secrets, create_secret))
         .routes(routes!(get_secret, update_secret, delete_secret))
         .routes(routes!(list_secret_versions))
+        .routes(routes!(restore_secret))
         .routes(routes!(get_credentials))
         .routes(routes!(confirm_credentials))
 }
@@ -171,6 +173,58 @@ async fn update_secret(
         .set_secret(&mut tx, &tenant, (&key, &new.value), &caller.email)
         .await?;
     let what = format!("`{key}` was set (version {})", set.version);
+    finish(
+        &app,
+        tx,
+        &caller,
+        Change {
+            tenant,
+            secret: Some(set),
+            event: ("secret_set", what),
+            stage: query.stage,
+        },
+    )
+    .await
+}
+
+/// Give a secret the value of an earlier version again, as a new version.
+#[utoipa::path(
+    post, path = "/api/v1/tenants/{tenant_id}/secrets/{key}/restore", tag = "Secrets",
+    params(StageQuery), request_body = RestoreSecret,
+    responses((status = 200, body = SecretChange), (status = 202, body = SecretChange))
+)]
+async fn restore_secret(
+    State(app): State<App>,
+    Caller(caller): Caller,
+    Ids((id, key)): Ids<(TenantId, SecretKey)>,
+    Params(query): Params<StageQuery>,
+    StrictJson(wanted): StrictJson<RestoreSecret>,
+) -> Answer<Response> {
+    let (mut tx, tenant) = app.write_tenant(&caller, &id, Scope::Secrets).await?;
+    check_living(&tenant)?;
+    let version = wanted.version;
+    acts::about(&format!("{key} version {version}"));
+    let earlier = app
+        .provision
+        .earlier_secret(&mut tx, &tenant, (&key, version))
+        .await?;
+    let value = earlier.ok_or_else(|| {
+        ApiError::new(
+            &problem::NOT_FOUND,
+            format!("`{key}` has no value in a version {version}"),
+        )
+        .hint(format!(
+            "see its versions with `systemprompt secrets history {key}`"
+        ))
+    })?;
+    let set = app
+        .provision
+        .set_secret(&mut tx, &tenant, (&key, &value), &caller.email)
+        .await?;
+    let what = format!(
+        "`{key}` has the value of version {version} again (version {})",
+        set.version
+    );
     finish(
         &app,
         tx,

@@ -83,6 +83,28 @@ impl Provision {
         Ok(shown(key.clone(), &row, true))
     }
 
+    /// The value that a user's secret had in a version; `None` where it had none.
+    ///
+    /// # Errors
+    /// The store or the vault fails.
+    pub async fn earlier_secret(
+        &self,
+        tx: &mut Tx,
+        tenant: &TenantRow,
+        (key, version): (&SecretKey, u32),
+    ) -> Result<Option<SecretText>, SecretError> {
+        let parts = &self.0.parts;
+        let sealed = tenant_key(tx, parts, &tenant.id).await?;
+        let name = (key.as_str(), version);
+        match secret_versions::find_version(tx, &tenant.id, SecretScope::User, name).await? {
+            Some(row) if row.sealed_value.is_some() => {
+                let whose = (&tenant.id, &sealed);
+                Ok(Some(opened(&parts.vault, whose, SecretScope::User, &row)?))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// Writes that a user's secret is removed; `false` when there is none.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ mod problems;
 mod releases;
 pub(crate) mod rig;
 mod safety;
+mod secret_history;
 mod secrets;
 mod serving;
 mod sign_in;
