@@ -57,15 +57,10 @@ fn a_rotation_survives_passing_faults() {
 
 #[test]
 fn a_rotation_fails_cleanly_at_any_call_before_the_switch() {
-    let after = [
-        "provider.list_machines",
-        "provider.list_resources",
-        "provider.end_machine",
-        "provider.stop_machine",
-        "databases.lock_login",
-        "databases.drop_login",
-    ];
-    rotation().fails_cleanly_at_every_call(&after, OperationStatus::Failed);
+    rotation().fails_cleanly_at_every_call(
+        &["drain-old", "lock-old-login", "drop-old-login"],
+        OperationStatus::Failed,
+    );
 }
 
 #[test]
