@@ -8,26 +8,9 @@ use crate::cli::tenant::TenantArg;
 use crate::cli::tenant::pick::pick_cloud;
 use crate::cli::ui::Table;
 
-/// Flags of `systemprompt tenant environment`.
-#[derive(Debug, Default, clap::Args)]
-pub(super) struct Args {
-    #[command(flatten)]
-    tenant: TenantArg,
-}
-
-impl Args {
-    /// What the menu asks for.
-    #[must_use]
-    pub(super) fn of(tenant: String) -> Self {
-        Self {
-            tenant: TenantArg::of(tenant),
-        }
-    }
-}
-
 /// Shows the environment.
-pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
-    let id = pick_cloud(context, args.tenant.text()).await?;
+pub(super) async fn run(context: &Context, tenant: TenantArg) -> Result<(), CliError> {
+    let id = pick_cloud(context, tenant.text()).await?;
     let entries = context.client()?.list_environment(&id).await?;
     context.ui().result(&json!({ "environment": entries }), || {
         let mut table = Table::new(&["name", "source", "value"]);

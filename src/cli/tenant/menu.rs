@@ -5,6 +5,7 @@ use crate::cli::error::CliError;
 use crate::cli::releases::{self, Act};
 use crate::cli::rollback;
 use crate::cli::tenant::pick::{Picked, pick};
+use crate::cli::tenant::{TenantArg, WorkArgs};
 use crate::cli::tenant::{create, delete, edit, events, list, logs, select, show, status, work};
 use crate::cli::tenant::{environment, metrics, power, resources, restart, scale};
 use crate::cli::ui::Prompt;
@@ -67,17 +68,17 @@ async fn with_tenant(context: &Context, verb: &str) -> Result<(), CliError> {
         "Pin a release" => releases::act_asked(context, &id, Act::Pin).await,
         "Unpin a release" => releases::act_asked(context, &id, Act::Unpin).await,
         "Roll back" => rollback::run_asked(context, &id).await,
-        "Status" => status::run(context, status::Args::of(text)).await,
+        "Status" => status::run(context, TenantArg::of(text)).await,
         "Events" => events::run(context, events::Args::of(text)).await,
         "Logs" => logs::run(context, logs::Args::of(text)).await,
         "Metrics" => metrics::run(context, metrics::Args::of(text)).await,
         "Scale" => scale::run(context, scale::Args::of(text)).await,
-        "Environment" => environment::run(context, environment::Args::of(text)).await,
+        "Environment" => environment::run(context, TenantArg::of(text)).await,
         "Resources" => resources::run(context, resources::Args::of(text)).await,
         "Operation" => work::run(context, &id).await,
-        "Suspend" => power::suspend(context, power::Args::of(text)).await,
-        "Activate" => power::activate(context, power::Args::of(text)).await,
-        "Restart" => restart::run(context, restart::Args::of(text)).await,
+        "Suspend" => power::suspend(context, WorkArgs::of(text)).await,
+        "Activate" => power::activate(context, WorkArgs::of(text)).await,
+        "Restart" => restart::run(context, WorkArgs::of(text)).await,
         _ => delete::run(context, delete::Args::of(text)).await,
     }
 }

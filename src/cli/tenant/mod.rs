@@ -28,6 +28,7 @@ use clap::Subcommand;
 
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
+use crate::cli::follow::WaitArgs;
 
 /// Flags of `systemprompt tenant`.
 #[derive(Debug, clap::Args)]
@@ -52,7 +53,7 @@ enum Verb {
     /// Remove a tenant and everything that it has
     Delete(delete::Args),
     /// Show how every part of a tenant is
-    Status(status::Args),
+    Status(TenantArg),
     /// Show a tenant's history
     Events(events::Args),
     /// Show what a tenant prints
@@ -60,19 +61,19 @@ enum Verb {
     /// Show what a tenant uses and how it answers
     Metrics(metrics::Args),
     /// Replace what runs by the same release
-    Restart(restart::Args),
+    Restart(WorkArgs),
     /// Give a tenant another size of memory
     Scale(scale::Args),
     /// Show the names of what a release sees, and where each comes from
-    Environment(environment::Args),
+    Environment(TenantArg),
     /// Show everything that a tenant has, by the names that its provider knows
     Resources(resources::Args),
     /// Stop what runs and keep everything else; visitors see a page that says so
-    Suspend(power::Args),
+    Suspend(WorkArgs),
     /// Start again what was suspended
-    Activate(power::Args),
+    Activate(WorkArgs),
     /// Take up a creation that failed
-    Retry(retry::Args),
+    Retry(WorkArgs),
 }
 
 /// The tenant that a command means.
@@ -100,6 +101,25 @@ impl TenantArg {
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         self.position.as_deref().or(self.flag.as_deref())
+    }
+}
+
+/// A tenant that something is done to, and whether to wait for its end.
+#[derive(Debug, Default, clap::Args)]
+struct WorkArgs {
+    #[command(flatten)]
+    tenant: TenantArg,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
+impl WorkArgs {
+    /// What the menu asks for.
+    fn of(tenant: String) -> Self {
+        Self {
+            tenant: TenantArg::of(tenant),
+            wait: WaitArgs::default(),
+        }
     }
 }
 

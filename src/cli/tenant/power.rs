@@ -6,33 +6,13 @@ use crate::api::operation::Operation;
 use crate::api::tenant::{Tenant, TenantStatus};
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
-use crate::cli::follow::{WaitArgs, wait};
-use crate::cli::tenant::TenantArg;
+use crate::cli::follow::wait;
+use crate::cli::tenant::WorkArgs;
 use crate::cli::tenant::pick::pick_cloud;
 use crate::cli::tenant::show::shown;
 
-/// Flags of both verbs.
-#[derive(Debug, clap::Args)]
-pub(super) struct Args {
-    #[command(flatten)]
-    tenant: TenantArg,
-    #[command(flatten)]
-    wait: WaitArgs,
-}
-
-impl Args {
-    /// What the menu asks for.
-    #[must_use]
-    pub(super) fn of(tenant: String) -> Self {
-        Self {
-            tenant: TenantArg::of(tenant),
-            wait: WaitArgs::default(),
-        }
-    }
-}
-
 /// Suspends a tenant; one that is suspended stays so.
-pub(super) async fn suspend(context: &Context, args: Args) -> Result<(), CliError> {
+pub(super) async fn suspend(context: &Context, args: WorkArgs) -> Result<(), CliError> {
     let id = pick_cloud(context, args.tenant.text()).await?;
     let client = context.client()?;
     let report = client.tenant_status(&id).await?;
@@ -53,7 +33,7 @@ pub(super) async fn suspend(context: &Context, args: Args) -> Result<(), CliErro
 }
 
 /// Activates a tenant; one that is active stays so.
-pub(super) async fn activate(context: &Context, args: Args) -> Result<(), CliError> {
+pub(super) async fn activate(context: &Context, args: WorkArgs) -> Result<(), CliError> {
     let id = pick_cloud(context, args.tenant.text()).await?;
     let client = context.client()?;
     let report = client.tenant_status(&id).await?;

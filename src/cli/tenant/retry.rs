@@ -4,21 +4,12 @@ use serde_json::json;
 
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
-use crate::cli::follow::{WaitArgs, wait};
+use crate::cli::follow::wait;
 use crate::cli::tenant::pick::pick_cloud;
-use crate::cli::tenant::{TenantArg, cloud};
-
-/// Flags of `systemprompt tenant retry`.
-#[derive(Debug, clap::Args)]
-pub(super) struct Args {
-    #[command(flatten)]
-    tenant: TenantArg,
-    #[command(flatten)]
-    wait: WaitArgs,
-}
+use crate::cli::tenant::{WorkArgs, cloud};
 
 /// Retries a creation.
-pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
+pub(super) async fn run(context: &Context, args: WorkArgs) -> Result<(), CliError> {
     let id = pick_cloud(context, args.tenant.text()).await?;
     let operation = context.client()?.retry_provision(&id).await?;
     let Some(operation) = wait(context, operation, "Creating the tenant", &args.wait).await? else {

@@ -11,26 +11,9 @@ use crate::cli::tenant::pick::{Picked, pick};
 use crate::cli::tenant::show::{Lines, shown, status_word};
 use crate::cli::tenant::{TenantArg, local};
 
-/// Flags of `systemprompt tenant status`.
-#[derive(Debug, Default, clap::Args)]
-pub(super) struct Args {
-    #[command(flatten)]
-    tenant: TenantArg,
-}
-
-impl Args {
-    /// What the menu asks for.
-    #[must_use]
-    pub(super) fn of(tenant: String) -> Self {
-        Self {
-            tenant: TenantArg::of(tenant),
-        }
-    }
-}
-
 /// Shows the parts of a tenant.
-pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
-    let id = match pick(context, args.tenant.text()).await? {
+pub(super) async fn run(context: &Context, tenant: TenantArg) -> Result<(), CliError> {
+    let id = match pick(context, tenant.text()).await? {
         Picked::Cloud(id) => id,
         Picked::Local(entry) => return local::status(context, &entry).await,
     };

@@ -58,7 +58,7 @@ async fn list_api_tokens(
     caller.require_account(Scope::Read)?;
     let wanted = Wanted::new(&query)?;
     let mut tx = app.store.begin_read().await?;
-    let after = wanted.after.clone().unwrap_or_default();
+    let after: String = wanted.after()?.unwrap_or_default();
     let rows = api_tokens::list(&mut tx, &caller.account_id, &after, wanted.rows()).await?;
     Ok(wanted.page(TOKENS, rows, |row| row.id.to_string()).map(shown))
 }

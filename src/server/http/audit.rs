@@ -84,15 +84,9 @@ fn wanted(query: &AuditQuery) -> Answer<(Wanted, u64)> {
         limit: query.limit,
         cursor: query.cursor.clone(),
     })?;
-    let after = match &wanted.after {
-        None => 0,
-        Some(text) => text
-            .parse()
-            .ok()
-            .filter(|seq| i64::try_from(*seq).is_ok())
-            .ok_or_else(|| ApiError::invalid("cursor", "is not one of this list"))?,
-    };
-    Ok((wanted, after))
+    // Both databases count in 63 bits.
+    let after: Option<i64> = wanted.after()?;
+    Ok((wanted, after.map_or(0, |seq| seq.max(0).unsigned_abs())))
 }
 
 /// The list's own address, for the link to its next page.

@@ -1,5 +1,7 @@
 //! Lists: keyset pages with the cursor of the next in the body and in `Link` (RFC 8288).
 
+use std::str::FromStr;
+
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
@@ -14,7 +16,7 @@ pub struct Wanted {
     /// How many.
     pub limit: u32,
     /// The key of the last entry of the page before, as the handler wrote it.
-    pub after: Option<String>,
+    after: Option<String>,
 }
 
 impl Wanted {
@@ -41,6 +43,20 @@ impl Wanted {
             ),
         };
         Ok(Self { limit, after })
+    }
+
+    /// The key of the last entry of the page before, as the list's handler understands it.
+    ///
+    /// # Errors
+    /// The cursor is one of another list.
+    pub fn after<T: FromStr>(&self) -> Result<Option<T>, ApiError> {
+        let Some(after) = &self.after else {
+            return Ok(None);
+        };
+        match after.parse() {
+            Ok(key) => Ok(Some(key)),
+            Err(_) => Err(ApiError::invalid("cursor", "is not one of this list")),
+        }
     }
 
     /// How many rows to read: one more than wanted tells whether there is a next page.

@@ -45,12 +45,7 @@ async fn list_releases(
     Params(query): Params<PageQuery>,
 ) -> Answer<Paged<Release>> {
     let wanted = Wanted::new(&query)?;
-    let before: Option<u32> = wanted
-        .after
-        .as_deref()
-        .map(str::parse)
-        .transpose()
-        .map_err(|_| ApiError::invalid("cursor", "is not one of this list"))?;
+    let before: Option<u32> = wanted.after()?;
     let (mut tx, _) = app.read_tenant(&caller, &id, Scope::Read).await?;
     let rows = releases::list(&mut tx, &id, before, wanted.rows()).await?;
     let path = format!("/api/v1/tenants/{id}/releases");

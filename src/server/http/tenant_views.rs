@@ -119,12 +119,7 @@ async fn list_operations(
     Params(query): Params<PageQuery>,
 ) -> Answer<Paged<Operation>> {
     let wanted = Wanted::new(&query)?;
-    let before: Option<OperationId> = wanted
-        .after
-        .as_deref()
-        .map(str::parse)
-        .transpose()
-        .map_err(|_| ApiError::invalid("cursor", "is not one of this list"))?;
+    let before: Option<OperationId> = wanted.after()?;
     let (mut tx, _) = app.read_tenant(&caller, &id, Scope::Read).await?;
     let rows = operations::list_by_tenant(&mut tx, &id, before.as_ref(), wanted.rows()).await?;
     let mut shown = Vec::with_capacity(rows.len());

@@ -47,12 +47,7 @@ async fn list_tenants(
 ) -> Answer<Paged<Tenant>> {
     caller.require(Scope::Read)?;
     let wanted = Wanted::new(&query)?;
-    let after: Option<TenantId> = wanted
-        .after
-        .as_deref()
-        .map(str::parse)
-        .transpose()
-        .map_err(|_| ApiError::invalid("cursor", "is not one of this list"))?;
+    let after: Option<TenantId> = wanted.after()?;
     let mut tx = app.store.begin_read().await?;
     let rows = match &caller.tenant_id {
         Some(only) => only_tenant(&mut tx, &caller, only, after.as_ref()).await?,

@@ -38,12 +38,7 @@ impl Saga for Activate {
             return Ok(Effects::none());
         };
         let (release, slot) = (current.release, cx.case.tenant.login_slot);
-        match step {
-            "pull" => rollout::pull(cx, &release, slot).await,
-            "start-machine" => rollout::start_machine(cx, &release, slot).await,
-            "wait-ready" => rollout::wait_ready(cx, &release, slot).await,
-            _ => rollout::switch_traffic(cx, &release).await,
-        }
+        rollout::bring(cx, step, (&release, slot)).await
     }
 
     async fn undo(&self, step: &str, cx: &StepContext<'_>) -> Result<Effects, StepError> {

@@ -58,34 +58,26 @@ impl Saga for Deploy {
     }
 
     async fn run(&self, step: &str, cx: &StepContext<'_>) -> Result<Effects, StepError> {
-        let slot = cx.case.tenant.login_slot;
         match step {
             "start" => Ok(start(cx.case)),
             "verify-image" => verify_image(cx).await,
             "create-release" => create_release(cx).await,
-            _ => {
+            "release-command" => {
                 let release = rollout::own_release(cx).await?.release;
-                match step {
-                    "pull" => rollout::pull(cx, &release, slot).await,
+                if handover::predecessor(cx, &release).await?.is_some() {
                     // It runs when the old release has ended.
-                    "release-command" if handover::predecessor(cx, &release).await?.is_some() => {
-                        Ok(Effects::none())
-                    }
-                    "release-command" => release_command(cx, &release).await,
-                    "start-machine" => rollout::start_machine(cx, &release, slot).await,
-                    "wait-ready" => rollout::wait_ready(cx, &release, slot).await,
-                    "switch-traffic" => rollout::switch_traffic(cx, &release).await,
-                    _ => rollout::drain_old(cx).await,
+                    return Ok(Effects::none());
                 }
+                release_command(cx, &release).await
             }
+            _ => rollout::bring_own(cx, step).await,
         }
     }
 
     async fn undo(&self, step: &str, cx: &StepContext<'_>) -> Result<Effects, StepError> {
         match step {
-            "create-release" => Ok(rollout::undo_create_release(cx)),
             "release-command" => undo_release_command(cx).await,
-            _ => rollout::undo_start_machine(cx).await,
+            _ => rollout::take_back(cx, step).await,
         }
     }
 

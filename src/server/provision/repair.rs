@@ -54,9 +54,8 @@ impl Saga for Repair {
         };
         let (release, slot) = (&serving.release, cx.case.tenant.login_slot);
         match step {
-            "pull" => rollout::pull(cx, release, slot).await,
             "start-machine" => start_machine(cx, &serving).await,
-            "wait-ready" => rollout::wait_ready(cx, release, slot).await,
+            "pull" | "wait-ready" => rollout::bring(cx, step, (release, slot)).await,
             "switch-traffic" => {
                 let spec = cx.case.spec()?;
                 let machine = rollout::machine_of(cx)?;

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use crate::api::release::Release;
 use crate::server::provision::context::{Case, Parts, StepContext, StepError};
 use crate::server::provision::deploy::{self, require_image};
-use crate::server::provision::effects::{Change, Effects};
+use crate::server::provision::effects::Effects;
 use crate::server::provision::rollout::{self, NewRelease};
 use crate::server::provision::saga::{Ending, Saga, StepDefinition, step};
 use crate::server::store::releases;
@@ -38,32 +38,16 @@ impl Saga for Rollback {
     }
 
     async fn run(&self, step: &str, cx: &StepContext<'_>) -> Result<Effects, StepError> {
-        let slot = cx.case.tenant.login_slot;
         match step {
             "start" => Ok(deploy::start(cx.case)),
             "verify-image" => require_image(cx, &wanted(cx).await?.digest).await,
             "create-release" => create_release(cx).await,
-            _ => {
-                let release = rollout::own_release(cx).await?.release;
-                match step {
-                    "pull" => rollout::pull(cx, &release, slot).await,
-                    "start-machine" => rollout::start_machine(cx, &release, slot).await,
-                    "wait-ready" => rollout::wait_ready(cx, &release, slot).await,
-                    "switch-traffic" => {
-                        let effects = rollout::switch_traffic(cx, &release).await?;
-                        Ok(effects.change(Change::Memory(release.memory_mb)))
-                    }
-                    _ => rollout::drain_old(cx).await,
-                }
-            }
+            _ => rollout::bring_own(cx, step).await,
         }
     }
 
     async fn undo(&self, step: &str, cx: &StepContext<'_>) -> Result<Effects, StepError> {
-        match step {
-            "create-release" => Ok(rollout::undo_create_release(cx)),
-            _ => rollout::undo_start_machine(cx).await,
-        }
+        rollout::take_back(cx, step).await
     }
 
     fn conclude(&self, ending: Ending, parts: &Parts, case: &Case) -> Effects {

@@ -95,7 +95,7 @@ pub(super) async fn create_release(cx: &StepContext<'_>, new: NewRelease) -> Res
 }
 
 /// The release will not serve.
-pub(super) fn undo_create_release(cx: &StepContext<'_>) -> Effects {
+fn undo_create_release(cx: &StepContext<'_>) -> Effects {
     match cx.case.output::<u32>("create-release", "release") {
         Some(number) => Effects::none().change(Change::ReleaseFailed(number)),
         None => Effects::none(),
@@ -128,19 +128,48 @@ pub(super) async fn machine_spec(
     })
 }
 
-/// Brings the image to where it will run.
-pub(super) async fn pull(
+/// The steps that every operation has that brings a release.
+pub(super) async fn bring(
     cx: &StepContext<'_>,
-    release: &Release,
-    slot: LoginSlot,
+    step: &str,
+    (release, slot): (&Release, LoginSlot),
 ) -> Result<Effects, StepError> {
+    match step {
+        "pull" => pull(cx, release, slot).await,
+        "start-machine" => start_machine(cx, release, slot).await,
+        "wait-ready" => wait_ready(cx, release, slot).await,
+        "switch-traffic" => switch_traffic(cx, release).await,
+        _ => drain_old(cx).await,
+    }
+}
+
+/// The same for the release that this operation makes: with the switch its memory becomes the tenant's.
+pub(super) async fn bring_own(cx: &StepContext<'_>, step: &str) -> Result<Effects, StepError> {
+    let release = own_release(cx).await?.release;
+    let effects = bring(cx, step, (&release, cx.case.tenant.login_slot)).await?;
+    Ok(match step {
+        "switch-traffic" => effects.change(Change::Memory(release.memory_mb)),
+        _ => effects,
+    })
+}
+
+/// The way back of an operation that makes a release.
+pub(super) async fn take_back(cx: &StepContext<'_>, step: &str) -> Result<Effects, StepError> {
+    match step {
+        "create-release" => Ok(undo_create_release(cx)),
+        _ => undo_start_machine(cx).await,
+    }
+}
+
+/// Brings the image to where it will run.
+async fn pull(cx: &StepContext<'_>, release: &Release, slot: LoginSlot) -> Result<Effects, StepError> {
     let spec = machine_spec(cx, release, slot).await?;
     cx.parts.provider.pull_image(&spec).await?;
     Ok(Effects::none())
 }
 
 /// Starts the release's machine beside whatever serves.
-pub(super) async fn start_machine(
+async fn start_machine(
     cx: &StepContext<'_>,
     release: &Release,
     slot: LoginSlot,
@@ -195,7 +224,7 @@ pub(super) async fn wait_ready(
 }
 
 /// Lets traffic come to the new machine; from here on the new release is the one that serves.
-pub(super) async fn switch_traffic(cx: &StepContext<'_>, release: &Release) -> Result<Effects, StepError> {
+async fn switch_traffic(cx: &StepContext<'_>, release: &Release) -> Result<Effects, StepError> {
     let machine = machine_of(cx)?;
     let (parts, spec) = (cx.parts, cx.case.spec()?);
     parts.provider.attach_traffic(&spec, &machine).await?;
@@ -218,7 +247,7 @@ pub(super) async fn switch_traffic(cx: &StepContext<'_>, release: &Release) -> R
 }
 
 /// Stops every machine but the one that serves, each with time to finish what it serves.
-pub(super) async fn drain_old(cx: &StepContext<'_>) -> Result<Effects, StepError> {
+async fn drain_old(cx: &StepContext<'_>) -> Result<Effects, StepError> {
     let keep = machine_of(cx)?;
     let effects = stop_all_but(cx, Some(&keep), cx.parts.settings.grace).await?;
     clear_commands(cx).await?;
@@ -239,7 +268,7 @@ pub(super) async fn clear_commands(cx: &StepContext<'_>) -> Result<(), StepError
 
 /// Takes the new machine away again. What was started is asked of the provider, so that nothing that a lost answer
 /// hides is left.
-pub(super) async fn undo_start_machine(cx: &StepContext<'_>) -> Result<Effects, StepError> {
+async fn undo_start_machine(cx: &StepContext<'_>) -> Result<Effects, StepError> {
     let serving = current_release(cx).await?.filter(|row| row.machine_id.is_some());
     let own = own_release(cx).await?.release;
     if let Some(old) = handover::predecessor(cx, &own).await? {

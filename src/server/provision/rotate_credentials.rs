@@ -63,9 +63,8 @@ impl Saga for RotateCredentials {
 
     async fn undo(&self, step: &str, cx: &StepContext<'_>) -> Result<Effects, StepError> {
         match step {
-            "create-release" => Ok(rollout::undo_create_release(cx)),
             "create-login" => drop_login(cx, new_slot(cx.case)?).await,
-            _ => rollout::undo_start_machine(cx).await,
+            _ => rollout::take_back(cx, step).await,
         }
     }
 
@@ -193,16 +192,11 @@ async fn bring_release(cx: &StepContext<'_>, step: &str) -> Result<Effects, Step
         return rollout::create_release(cx, new).await;
     }
     let release = rollout::own_release(cx).await?.release;
-    match step {
-        "pull" => rollout::pull(cx, &release, new).await,
-        "start-machine" => rollout::start_machine(cx, &release, new).await,
-        "wait-ready" => rollout::wait_ready(cx, &release, new).await,
-        "switch-traffic" => {
-            let effects = rollout::switch_traffic(cx, &release).await?;
-            Ok(effects.change(Change::LoginSlot(new)))
-        }
-        _ => rollout::drain_old(cx).await,
-    }
+    let effects = rollout::bring(cx, step, (&release, new)).await?;
+    Ok(match step {
+        "switch-traffic" => effects.change(Change::LoginSlot(new)),
+        _ => effects,
+    })
 }
 
 async fn store_secrets(cx: &StepContext<'_>) -> Result<Effects, StepError> {
