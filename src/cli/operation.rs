@@ -8,6 +8,7 @@ use crate::api::operation::{Operation, OperationStatus};
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::follow::{self, WaitArgs, wait};
+use crate::cli::tenant::delete::forget;
 use crate::cli::ui::Prompt;
 
 /// Flags of `systemprompt operation`.
@@ -128,7 +129,16 @@ async fn show(context: &Context, args: &ShowArgs) -> Result<(), CliError> {
         operation = follow::watch(context, &operation, &operation.kind, args.timeout).await?;
     }
     let operation = follow::concluded(operation)?;
+    forget_deleted(context, &operation)?;
     context.ui().result(&operation, || text(&operation))
+}
+
+/// A deletion that has succeeded is seen to its end here instead of in the command that began it.
+fn forget_deleted(context: &Context, operation: &Operation) -> Result<(), CliError> {
+    if operation.kind == "delete-tenant" {
+        forget(context, &operation.tenant_id)?;
+    }
+    Ok(())
 }
 
 async fn retry(context: &Context, args: &RetryArgs) -> Result<(), CliError> {
@@ -137,6 +147,7 @@ async fn retry(context: &Context, args: &RetryArgs) -> Result<(), CliError> {
     let Some(operation) = wait(context, operation, &title, &args.wait).await? else {
         return Ok(());
     };
+    forget_deleted(context, &operation)?;
     context.ui().result(&operation, || text(&operation))
 }
 

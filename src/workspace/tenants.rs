@@ -68,6 +68,13 @@ impl Tenants {
             .find(|tenant| tenant.id.as_str() == text || tenant.name.as_str() == text)
     }
 
+    /// All of that id or name: a name may be a new tenant's after an old one that was deleted from elsewhere.
+    #[must_use]
+    pub fn named(&self, text: &str) -> Vec<&TenantEntry> {
+        let is_meant = |tenant: &&TenantEntry| tenant.id.as_str() == text || tenant.name.as_str() == text;
+        self.tenants.iter().filter(is_meant).collect()
+    }
+
     /// The selected one, or the only one.
     #[must_use]
     pub fn default_tenant(&self) -> Option<&TenantEntry> {

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::api::tenant::Tenant;
+use crate::api::id::TenantId;
+use crate::api::tenant::{Tenant, TenantStatus};
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::follow::{WaitArgs, wait};
@@ -70,23 +71,33 @@ async fn confirm(context: &Context, args: &Args, name: &str) -> Result<(), CliEr
 
 async fn delete_cloud(context: &Context, args: &Args, tenant: &Tenant) -> Result<(), CliError> {
     let client = context.client()?;
+    if tenant.status == TenantStatus::Deleted {
+        // From elsewhere: the server says so to whoever asks for it again.
+        forget(context, &tenant.id)?;
+    }
     let operation = client.delete_tenant(&tenant.id).await?;
     let title = format!("Deleting `{}`", tenant.name);
     let Some(operation) = wait(context, operation, &title, &args.wait).await? else {
         return Ok(());
     };
-    if let Some(workspace) = context.find_workspace() {
-        forget_profile(context, workspace, tenant.id.as_str())?;
-        if workspace.read_tenants()?.find(tenant.id.as_str()).is_some() {
-            workspace.change_tenants(|tenants| tenants.remove(&tenant.id))?;
-        }
-    }
+    forget(context, &tenant.id)?;
     // The receipt is a courtesy: the deletion has succeeded whether it can be had or not.
     let receipt = client.get_receipt(&tenant.id).await.unwrap_or(Value::Null);
     context.ui().done(
         &json!({ "deleted": tenant.id, "name": tenant.name, "operation": operation, "receipt": receipt }),
         format!("`{}` and everything that it had are gone", tenant.name),
     )
+}
+
+/// Takes a tenant of a server that is gone out of the project, whichever command has learnt that it is: its name may
+/// be another one's next.
+pub(in crate::cli) fn forget(context: &Context, id: &TenantId) -> Result<(), CliError> {
+    let Some(workspace) = context.find_workspace() else {
+        return Ok(());
+    };
+    forget_profile(context, workspace, id.as_str())?;
+    workspace.change_tenants(|tenants| tenants.remove(id))?;
+    Ok(())
 }
 
 /// Forgets the profile of a tenant that is gone, and says when the person's own keys are left in it.

@@ -6,7 +6,7 @@ pub mod show;
 
 mod cloud;
 mod credentials;
-mod delete;
+pub(in crate::cli) mod delete;
 mod edit;
 mod environment;
 mod events;

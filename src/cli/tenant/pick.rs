@@ -66,7 +66,11 @@ fn of_entry(entry: &TenantEntry) -> Picked {
 }
 
 async fn by_text(context: &Context, tenants: &Tenants, text: &str) -> Result<Picked, CliError> {
-    if let Some(entry) = tenants.find(text) {
+    let named = tenants.named(text);
+    // Of several on a server at most one is there still; the server knows which.
+    if let Some(entry) = named.first()
+        && (named.len() == 1 || entry.kind == TenantKind::Local)
+    {
         return Ok(of_entry(entry));
     }
     if let Ok(id) = text.parse::<TenantId>() {

@@ -95,6 +95,48 @@ fn credentials_whose_answer_is_lost_are_fetched_again() {
     server.run(&["tenant", "show", &id, "--secrets"]).ok();
 }
 
+#[test]
+fn a_deletion_that_was_taken_up_again_is_forgotten_and_its_name_is_the_next_ones() {
+    let server = Server::start();
+    let id = |said: &crate::cli::rig::Said| said.json()["tenant"]["id"].as_str().expect("an id").to_owned();
+    server.tenant("acme");
+    let old = id(&server.run(&["tenant", "show", "acme", "--json"]).ok());
+    let broken = systemprompt::server::world::Fault::Fatal;
+    server
+        .world()
+        .plan("provider.remove_volume", 1, broken)
+        .expect("planned");
+    let stuck = server.run(&["tenant", "delete", "acme", "--yes", "--json"]);
+    assert_eq!(stuck.code, Some(1), "{}", stuck.whole());
+    let status = server.run(&["tenant", "status", "acme", "--json"]).ok();
+    let operation = status.json()["current_operation"]["id"]
+        .as_str()
+        .expect("an operation")
+        .to_owned();
+    server.run(&["operation", "retry", &operation]).ok();
+    assert!(!server.house.read(".systemprompt/tenants.json").contains(&old));
+    let profile = format!(".systemprompt/profiles/{old}");
+    assert!(!server.house.path(&profile).exists());
+    server.tenant("acme");
+    let new = id(&server.run(&["tenant", "show", "acme", "--json"]).ok());
+    assert_ne!(new, old);
+
+    // Deleted from elsewhere: this project hears nothing of it, and asks the server once two have the name.
+    let elsewhere = server
+        .house
+        .script(r#"mkdir ../elsewhere && cd ../elsewhere && exec "$PROGRAM" tenant delete acme --yes"#)
+        .output()
+        .expect("bash runs");
+    assert!(elsewhere.status.success(), "{elsewhere:?}");
+    assert!(server.house.read(".systemprompt/tenants.json").contains(&new));
+    server.tenant("acme");
+    let newest = id(&server.run(&["tenant", "show", "acme", "--json"]).ok());
+    assert!(newest != new && newest != old, "{newest}");
+    let gone = server.run(&["tenant", "delete", &new, "--yes"]);
+    assert_eq!(gone.code, Some(5), "{}", gone.whole());
+    assert!(!server.house.read(".systemprompt/tenants.json").contains(&new));
+}
+
 /// A server that answers every request with the next of these; the last one again and again.
 fn answers(answers: Vec<String>) -> (u16, Arc<AtomicU32>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -12,7 +12,7 @@ use systemprompt::server::world::World;
 
 use crate::cli::browser::Browser;
 use crate::cli::proxy::Balancer;
-use crate::store::postgres::Cluster;
+use crate::store::postgres::{Cluster, all_tables};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_systemprompt");
 /// Long enough for a busy machine; a test that waits this long has failed.
@@ -498,6 +498,21 @@ impl Server {
             None => Store::open_sqlite(&Path::new(&self.data_dir()).join("systemprompt.db")).await,
         };
         opened.expect("opened")
+    }
+
+    /// Whatever is kept, with its name: the database's files or the tables of PostgreSQL, and the fake world.
+    pub(crate) fn everything_kept(&self) -> Vec<(&'static str, Vec<u8>)> {
+        let data = self.data_dir();
+        let read = |name: &'static str| {
+            let bytes = std::fs::read(Path::new(&data).join(name));
+            (name, bytes.unwrap_or_else(|error| panic!("{name}: {error}")))
+        };
+        let mut kept = vec![read("world.json")];
+        match self.house.variable("SYSTEMPROMPT_DATABASE_URL") {
+            Some(url) => kept.push(("PostgreSQL", all_tables(url).into_bytes())),
+            None => kept.extend(["systemprompt.db", "systemprompt.db-wal"].map(read)),
+        }
+        kept
     }
 
     /// The fake world, to plan faults in.

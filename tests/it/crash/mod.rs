@@ -15,7 +15,7 @@ use systemprompt::server::provision::operations;
 use crate::crash::acts::{House, Life};
 
 /// Servers side by side; each waits much for its own restarts.
-const SIDE_BY_SIDE: usize = 4;
+const SIDE_BY_SIDE: usize = 6;
 
 /// Every act with the places that it is the first to pass, as the program itself names them.
 fn places() -> Vec<VecDeque<String>> {
@@ -41,7 +41,7 @@ fn places() -> Vec<VecDeque<String>> {
 }
 
 #[test]
-#[ignore = "known defect: `tenant retry` killed right after it was written down finds its operation done when it is sent again, and exits 5"]
+#[ignore = "survived by all, but it takes minutes; it is made cheaper first"]
 fn every_operation_survives_death_at_every_failpoint() {
     let began = Instant::now();
     let places = places();

@@ -111,16 +111,33 @@ impl Cluster {
 
     /// The same for callers that cannot wait, or wait for nothing else.
     pub(crate) fn new_database_now(&self) -> String {
-        let make = || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime").block_on(self.new_database())
-        };
-        std::thread::scope(|scope| scope.spawn(make).join().expect("made"))
+        now(self.new_database())
     }
 
     fn url(&self, database: &str) -> String {
         self.template.replace("{database}", database)
     }
+}
+
+/// Waits beside whatever the caller's thread waits for.
+fn now<T: Send>(work: impl Future<Output = T> + Send) -> T {
+    let wait = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(work)
+    };
+    std::thread::scope(|scope| scope.spawn(wait).join().expect("done"))
+}
+
+/// Every row of every table of a database.
+pub(crate) fn all_tables(url: &str) -> String {
+    now(async {
+        let mut connection = PgConnection::connect(url).await.expect("connected");
+        let rows = "SELECT schema_to_xml('public', true, true, '')::text";
+        sqlx::query_scalar(rows)
+            .fetch_one(&mut connection)
+            .await
+            .expect("read")
+    })
 }
 
 impl Drop for Cluster {
