@@ -1,11 +1,13 @@
 //! The tenant's own PostgreSQL: a small pool that survives its absence, the visits, and whether it is ready.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
+use crate::runtime::crowd::Crowd;
 use crate::runtime::migrate::{MigrateError, connect_options, newest_version};
 use crate::runtime::settings::Settings;
 
@@ -14,9 +16,9 @@ const CONNECTIONS: u32 = 4;
 /// A page is not worth a longer wait: it is shown without the number.
 const WAIT: Duration = Duration::from_secs(2);
 
-const COUNT_VISIT: &str = "WITH today AS (
-    INSERT INTO visits (day, count) VALUES (current_date, 1)
-    ON CONFLICT (day) DO UPDATE SET count = visits.count + 1
+const COUNT_VISITS: &str = "WITH today AS (
+    INSERT INTO visits (day, count) VALUES (current_date, $1)
+    ON CONFLICT (day) DO UPDATE SET count = visits.count + excluded.count
     RETURNING day, count
 )
 SELECT (SELECT count FROM today),
@@ -34,14 +36,14 @@ pub struct Visits {
 }
 
 /// Why the database cannot be used now.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum DatabaseError {
     /// The tenant has none.
     #[error("`DATABASE_URL` is not set")]
     None,
     /// It did not answer in time, or it said no.
     #[error("the database does not answer")]
-    Query(#[source] sqlx::Error),
+    Query(#[source] Arc<sqlx::Error>),
     /// The release needs a newer schema.
     #[error("the database has schema version {found:?}, this release needs {needed}")]
     Outdated {
@@ -57,6 +59,7 @@ pub enum DatabaseError {
 pub struct Database {
     pool: Option<PgPool>,
     needed: Option<i64>,
+    visitors: Arc<Crowd<Result<Visits, DatabaseError>>>,
 }
 
 impl Database {
@@ -69,6 +72,7 @@ impl Database {
             return Ok(Self {
                 pool: None,
                 needed: None,
+                visitors: Arc::default(),
             });
         };
         let options = connect_options(url)?;
@@ -81,6 +85,7 @@ impl Database {
         Ok(Self {
             pool: Some(pool),
             needed: newest_version(&settings.services_path)?,
+            visitors: Arc::default(),
         })
     }
 
@@ -89,7 +94,7 @@ impl Database {
     /// # Errors
     /// The database does not answer.
     pub async fn count_visit(&self) -> Result<Visits, DatabaseError> {
-        self.visits(COUNT_VISIT).await
+        self.visits(1).await
     }
 
     /// The numbers as they are.
@@ -97,13 +102,20 @@ impl Database {
     /// # Errors
     /// The database does not answer.
     pub async fn read_visits(&self) -> Result<Visits, DatabaseError> {
-        self.visits(READ_VISITS).await
+        self.visits(0).await
     }
 
-    async fn visits(&self, sql: &'static str) -> Result<Visits, DatabaseError> {
-        let query = sqlx::query_as::<_, (i64, i64)>(sql).fetch_one(self.pool()?);
-        let (today, total) = in_time(query).await?;
-        Ok(Visits { today, total })
+    async fn visits(&self, new: i64) -> Result<Visits, DatabaseError> {
+        let pool = self.pool()?;
+        let question = async |new| {
+            let query = match new {
+                0 => sqlx::query_as(READ_VISITS),
+                _ => sqlx::query_as(COUNT_VISITS).bind(new),
+            };
+            let (today, total) = in_time(query.fetch_one(pool)).await?;
+            Ok(Visits { today, total })
+        };
+        self.visitors.ask(new, question).await
     }
 
     /// Whether the database answers and has the schema that this release needs. A tenant without a database is ready.
@@ -138,7 +150,7 @@ impl Database {
 
 async fn in_time<T>(query: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, DatabaseError> {
     match tokio::time::timeout(WAIT, query).await {
-        Ok(outcome) => outcome.map_err(DatabaseError::Query),
-        Err(_) => Err(DatabaseError::Query(sqlx::Error::PoolTimedOut)),
+        Ok(outcome) => outcome.map_err(|error| DatabaseError::Query(Arc::new(error))),
+        Err(_) => Err(DatabaseError::Query(Arc::new(sqlx::Error::PoolTimedOut))),
     }
 }

@@ -7,6 +7,7 @@
 //! ```
 
 pub mod catalog;
+mod crowd;
 pub mod database;
 pub mod files;
 pub mod health;

@@ -31,7 +31,6 @@ fn rolling_releases_keep_nobody_waiting() {
 }
 
 #[test]
-#[ignore = "known defect: the burst of 200 requests/s after a hold can keep a request of the sample waiting for its database for over 2 s"]
 fn releases_that_run_alone_lose_no_request() {
     need!(available());
     let place = Place::start();
