@@ -111,6 +111,7 @@ id!(/** One signed-in session of an account (its refresh-token family). */ Sessi
 id!(/** One API token. */ TokenId, "tok_");
 id!(/** One purchase that brings a tenant into being. */ CheckoutId, "chk_");
 id!(/** One HTTP request, echoed in `X-Request-Id`. */ RequestId, "req_");
+id!(/** One rule that lets CI jobs deploy. */ TrustRuleId, "tru_");
 id!(/** One resource that a tenant owns, as the ledger lists it. */ ResourceId, "res_");
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ pub mod routes;
 pub mod secret;
 pub mod tenant;
 pub mod time;
+pub mod trust;
 
 /// The path under which every versioned route lives.
 pub const BASE: &str = "/api/v1";

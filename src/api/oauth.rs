@@ -12,6 +12,13 @@ pub const DEVICE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 /// `grant_type` of a refresh (RFC 6749 section 6).
 pub const REFRESH_GRANT: &str = "refresh_token";
 
+/// `grant_type` of an exchange (RFC 8693 section 2.1).
+pub const EXCHANGE_GRANT: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+/// What a CI's identity token is (RFC 8693 section 3).
+pub const ID_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:id_token";
+/// What it is exchanged for.
+pub const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
+
 /// What an access token may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -79,9 +86,9 @@ pub struct DeviceAuthorization {
 }
 
 /// Form of `POST /oauth/token`.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct TokenRequest {
-    /// Which way: `DEVICE_GRANT` or `REFRESH_GRANT`.
+    /// Which way: a device poll, a refresh or an exchange.
     pub grant_type: String,
     /// Which program asks.
     pub client_id: String,
@@ -91,6 +98,15 @@ pub struct TokenRequest {
     /// For a refresh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh_token: Option<SecretText>,
+    /// For an exchange: the identity that the CI gave to its job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject_token: Option<SecretText>,
+    /// What that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject_token_type: Option<String>,
+    /// For an exchange: the tenant, by id or name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
 }
 
 /// Answer of `POST /oauth/token` (RFC 6749 section 5.1).
@@ -107,6 +123,9 @@ pub struct TokenResponse {
     pub refresh_token: Option<SecretText>,
     /// What it may do, space-separated.
     pub scope: String,
+    /// What an exchange has given (RFC 8693 section 2.2.1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issued_token_type: Option<String>,
 }
 
 /// Refusal of an OAuth route (RFC 6749 section 5.2, RFC 8628 section 3.5).

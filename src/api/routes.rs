@@ -111,6 +111,13 @@ pub const ALL: &[Route] = &[
     ),
     route("GET", "/api/v1/tenants/{tenant_id}/rollback", Tenant("read")),
     route("POST", "/api/v1/tenants/{tenant_id}/rollback", Tenant("deploy")),
+    route("GET", "/api/v1/tenants/{tenant_id}/trust-rules", Tenant("admin")),
+    route("POST", "/api/v1/tenants/{tenant_id}/trust-rules", Tenant("admin")),
+    route(
+        "DELETE",
+        "/api/v1/tenants/{tenant_id}/trust-rules/{rule_id}",
+        Tenant("admin"),
+    ),
     // secrets
     route(
         "GET",

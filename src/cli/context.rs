@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use url::Url;
 
 use crate::api::secret::SecretText;
+use crate::cli::ci_identity;
 use crate::cli::error::{CliError, Kind};
 use crate::cli::session::KeptSession;
 use crate::cli::ui::{Ui, UiOptions};
@@ -198,6 +199,7 @@ impl Context {
             None => Credential::Session(Arc::new(KeptSession::new(
                 self.credentials()?,
                 server_name(&self.server_url()?),
+                ci_identity::renewal(self)?,
             ))),
         };
         let client = self.client_with(credential)?;

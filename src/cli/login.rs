@@ -1,4 +1,4 @@
-//! `systemprompt login`: the device flow of RFC 8628, or a token from standard input.
+//! `systemprompt login`: the device flow of RFC 8628, a token from standard input, or the identity of a CI job.
 
 use std::io::Read as _;
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use crate::api::account::Me;
 use crate::api::oauth::{CLIENT_ID, DEVICE_GRANT, DeviceAuthorization, DeviceAuthorizationRequest, Scope};
 use crate::api::oauth::{TokenRequest, TokenResponse};
 use crate::api::secret::SecretText;
+use crate::cli::ci_identity;
 use crate::cli::context::{Context, server_name};
 use crate::cli::error::{CliError, Kind};
 use crate::cli::ui::Prompt;
@@ -30,6 +31,12 @@ pub struct Args {
     /// Read an API token (`spt_…`) from standard input instead of signing in with a browser
     #[arg(long)]
     with_token: bool,
+    /// Sign a CI job in by the identity that its CI gives it, without a stored secret, to deploy to one tenant
+    #[arg(long, conflicts_with_all = ["with_token", "no_browser"])]
+    oidc: bool,
+    /// The tenant of that job, by id or name [env: `SYSTEMPROMPT_TENANT`] [default: the one selected in this project]
+    #[arg(long, value_name = "TENANT", requires = "oidc")]
+    tenant: Option<String>,
     /// Where the session is kept: in the keyring, or in a file that only you can read
     #[arg(long, value_enum)]
     store: Option<Store>,
@@ -49,7 +56,12 @@ pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     let store = context.credentials()?;
     // Asked first: nobody shall sign in and then hear that it cannot be kept.
     let place = place(context, &args, &store).await?;
-    let tokens = if args.with_token {
+    let mut ci_tenant = None;
+    let tokens = if args.oidc {
+        let (tokens, tenant) = ci_identity::sign_in(context, args.tenant.as_deref()).await?;
+        ci_tenant = Some(tenant);
+        tokens
+    } else if args.with_token {
         Tokens {
             access_token: read_token(context).await?,
             refresh_token: None,
@@ -65,6 +77,7 @@ pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         refresh_token: tokens.refresh_token,
         expires_at: tokens.expires_at,
         email: Some(me.email.clone()),
+        ci_tenant,
     };
     let server = server_name(&context.server_url()?);
     store.save(&server, &session, place).await?;
@@ -110,6 +123,8 @@ async fn place(context: &Context, args: &Args, store: &CredentialStore) -> Resul
             store.check_keyring().await?;
             return Ok(Place::Keyring);
         }
+        // For ten minutes, on a machine that is thrown away.
+        None if args.oidc => return Ok(Place::File),
         None => {}
     }
     let Err(error) = store.check_keyring().await else {
@@ -198,7 +213,7 @@ async fn poll(
         grant_type: DEVICE_GRANT.to_owned(),
         client_id: CLIENT_ID.to_owned(),
         device_code: Some(device.device_code.clone()),
-        refresh_token: None,
+        ..TokenRequest::default()
     };
     let expired = || {
         CliError::new(Kind::NotAllowed, "the code was not confirmed in time")

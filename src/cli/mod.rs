@@ -4,6 +4,7 @@
 
 pub mod audit;
 pub mod checklist;
+mod ci_identity;
 pub mod completions;
 pub mod context;
 pub mod deploy;

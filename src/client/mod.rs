@@ -20,6 +20,7 @@ mod secrets;
 mod sse;
 pub mod tenants;
 mod token;
+pub mod trust;
 
 use std::path::PathBuf;
 use std::sync::Arc;

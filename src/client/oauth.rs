@@ -3,7 +3,8 @@
 use crate::api::account::Me;
 use crate::api::health::Health;
 use crate::api::oauth::{
-    DeviceAuthorization, DeviceAuthorizationRequest, RevokeRequest, TokenRequest, TokenResponse,
+    DeviceAuthorization, DeviceAuthorizationRequest, RevokeRequest, ServerMetadata, TokenRequest,
+    TokenResponse,
 };
 use crate::client::Client;
 use crate::client::error::ClientError;
@@ -25,6 +26,12 @@ impl Client {
     /// Asks for tokens.
     pub async fn token(&self, request: &TokenRequest) -> Result<TokenResponse, ClientError> {
         self.call(Call::form(TOKEN, request)?).await
+    }
+
+    /// What the server says of its sign-in, its own name among it (RFC 8414).
+    pub async fn server_metadata(&self) -> Result<ServerMetadata, ClientError> {
+        self.call(Call::get("/.well-known/oauth-authorization-server").open())
+            .await
     }
 
     /// Ends a token, and the session that it belongs to.

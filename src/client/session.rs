@@ -50,6 +50,10 @@ pub trait TokenStore: Send + Sync {
     async fn load(&self) -> Result<Option<Tokens>, StoreError>;
     /// Keeps these from now on.
     async fn save(&self, tokens: &Tokens) -> Result<(), StoreError>;
+    /// New tokens by another way than a refresh token, where there is one.
+    async fn renew(&self) -> Result<Option<Tokens>, StoreError> {
+        Ok(None)
+    }
     /// Keeps other processes from refreshing until the answer is dropped: a refresh token works once.
     async fn lock(&self) -> Result<Box<dyn Send>, StoreError>;
 }

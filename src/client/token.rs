@@ -62,17 +62,22 @@ impl Client {
         let kept = store.load().await.map_err(ClientError::Store)?;
         let kept = kept.ok_or_else(|| self.signed_out())?;
         // Two access tokens of one session made in the same second are the same text; refresh tokens never are.
-        if kept.refresh_token != old.refresh_token {
+        if kept.refresh_token != old.refresh_token
+            || kept.access_token != old.access_token && kept.refresh_token.is_none()
+        {
             return Ok(kept);
         }
         let Some(refresh_token) = kept.refresh_token else {
-            return Err(self.session_ended());
+            let renewed = store.renew().await.map_err(ClientError::Store)?;
+            let tokens = renewed.ok_or_else(|| self.session_ended())?;
+            store.save(&tokens).await.map_err(ClientError::Store)?;
+            return Ok(tokens);
         };
         let request = TokenRequest {
             grant_type: REFRESH_GRANT.to_owned(),
             client_id: CLIENT_ID.to_owned(),
-            device_code: None,
             refresh_token: Some(refresh_token),
+            ..TokenRequest::default()
         };
         let call = Call::form(oauth::TOKEN, &request)?;
         let bytes = match self.exchange(&call, None).await {

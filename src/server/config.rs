@@ -53,6 +53,9 @@ pub enum ConfigError {
     /// An origin is none.
     #[error("`{0}` is not the origin of a site")]
     Origin(String),
+    /// An issuer is none.
+    #[error("the CI issuer `{0}` is not an http or https URL")]
+    Issuer(String),
     /// The database URL is of something else.
     #[error("the database URL does not begin with `postgres://`")]
     DatabaseUrl,
@@ -88,6 +91,7 @@ impl ConfigError {
             Self::PublicUrl(_) => Some("write it like `--public-url https://api.example.com`"),
             Self::HalfTls(_) => Some("give both `--tls-cert FILE` and `--tls-key FILE`"),
             Self::Origin(_) => Some("write it like `https://app.example.com`, without a path"),
+            Self::Issuer(_) => Some("write it as it stands in its tokens, like `https://gitlab.example.com`"),
             Self::DatabaseUrl => Some(
                 "write it like `postgres://USER:PASSWORD@HOST:5432/DATABASE`; without one the server keeps its data in one SQLite file",
             ),

@@ -37,7 +37,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::secret::SecretText;
 use crate::server::answering::{answer, behind_front, listen};
-use crate::server::auth::keys::Keys;
+use crate::server::auth::issuers::Issuers;
 use crate::server::auth::{Auth, AuthError};
 use crate::server::billing::Billing;
 use crate::server::clock::Clock;
@@ -57,12 +57,12 @@ use crate::server::front::tls::Tls;
 use crate::server::http::{App, Limits};
 use crate::server::installation::Installation;
 pub use crate::server::maintenance::{Class, Copied, Maintenance, MaintenanceError};
-use crate::server::opening::{master_key, open_store, signing_key, sweep_once, worker_name};
+use crate::server::opening::{master_key, open_gate, open_store, signing_key, sweep_once, worker_name};
 use crate::server::providers::Provider;
 use crate::server::providers::docker::DockerProvider;
 use crate::server::providers::fake::FakeProvider;
 use crate::server::provision::{Provision, ProvisionSettings};
-use crate::server::registry::{Gate, GateError, GateSettings};
+use crate::server::registry::Gate;
 pub use crate::server::rotation::{KeyStatus, Rotated};
 pub use crate::server::safety::{Finding, Standing};
 pub use crate::server::store::roles::{Roles, check_name};
@@ -200,6 +200,7 @@ impl Server {
             billing: Billing::new(clock.clone(), provision.clone(), keys.derive("pay-page"))?
                 .with_sandbox(settings.exposure.billing == BillingMode::Sandbox),
             metrics: metrics_recorder()?,
+            issuers: Issuers::new(settings.exposure.ci_issuers.clone(), clock.clone()),
             clock,
             store: store.clone(),
             auth,
@@ -278,21 +279,6 @@ async fn remember_url(store: &Store, public_url: &str) -> Result<(), StoreError>
     let mut tx = store.begin().await?;
     settings::put(&mut tx, maintenance::PUBLIC_URL, public_url).await?;
     tx.commit().await
-}
-
-async fn open_gate(
-    settings: &Settings,
-    public_url: &str,
-    (keys, clock): (&Keys, &Clock),
-) -> Result<Gate, GateError> {
-    let host = public_url.split_once("://").map_or(public_url, |(_, host)| host);
-    let gate = GateSettings {
-        registry_host: settings.registry_host.clone().unwrap_or_else(|| host.to_owned()),
-        realm: format!("{public_url}/v2/token"),
-        directory: settings.registry_directory.clone(),
-        signing_key: keys.derive("registry"),
-    };
-    Gate::open(gate, clock.clone()).await
 }
 
 async fn provision(

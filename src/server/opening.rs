@@ -9,8 +9,11 @@ use crate::server::error::ServerError;
 use crate::server::http::idempotency;
 use crate::server::installation::Installation;
 use crate::server::maintenance::MaintenanceError;
+use crate::server::registry::{Gate, GateError, GateSettings};
 use crate::server::replica::{MASTER_KEY, ReplicaError};
-use crate::server::store::{Store, StoreError, idempotency_keys, rate_limits, settings, web_sessions};
+use crate::server::store::{
+    Store, StoreError, idempotency_keys, rate_limits, settings, used_identities, web_sessions,
+};
 use crate::server::vault::{KeySource, Vault, VaultError};
 
 /// The database, with every migration that this program knows.
@@ -91,6 +94,25 @@ pub fn master_key(
     Vault::from_source(source, clock.clone())
 }
 
+/// The gate, over the images that were pushed.
+///
+/// # Errors
+/// Its folder cannot be used.
+pub(super) async fn open_gate(
+    settings: &Settings,
+    public_url: &str,
+    (keys, clock): (&Keys, &Clock),
+) -> Result<Gate, GateError> {
+    let host = public_url.split_once("://").map_or(public_url, |(_, host)| host);
+    let gate = GateSettings {
+        registry_host: settings.registry_host.clone().unwrap_or_else(|| host.to_owned()),
+        realm: format!("{public_url}/v2/token"),
+        directory: settings.registry_directory.clone(),
+        signing_key: keys.derive("registry"),
+    };
+    Gate::open(gate, clock.clone()).await
+}
+
 /// Process and machine, for whoever asks who works on something.
 pub(super) fn worker_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -113,6 +135,7 @@ pub async fn sweep_once(store: &Store, now: Time, alone: bool) -> Result<(), Sto
     let mut tx = store.begin().await?;
     idempotency_keys::delete_expired(&mut tx, now, stale).await?;
     web_sessions::delete_expired(&mut tx, now).await?;
+    used_identities::delete_expired(&mut tx, now).await?;
     rate_limits::delete_full(&mut tx, now.as_millis()).await?;
     tx.commit().await
 }

@@ -32,6 +32,9 @@ pub struct StoredSession {
     /// Who it is, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
+    /// The tenant that a CI job was let in for: the job can prove who it is again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ci_tenant: Option<String>,
 }
 
 /// Where a session is kept.
@@ -248,6 +251,7 @@ mod tests {
             refresh_token: None,
             expires_at: None,
             email: None,
+            ci_tenant: None,
         }
     }
 

@@ -22,6 +22,7 @@ mod retry;
 mod scale;
 mod select;
 mod status;
+mod trust;
 mod work;
 
 use clap::Subcommand;
@@ -72,6 +73,8 @@ enum Verb {
     Suspend(WorkArgs),
     /// Start again what was suspended
     Activate(WorkArgs),
+    /// Let CI jobs deploy without a stored secret
+    Trust(trust::Args),
     /// Take up a creation that failed
     Retry(WorkArgs),
 }
@@ -143,6 +146,7 @@ pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         Some(Verb::Restart(args)) => restart::run(context, args).await,
         Some(Verb::Suspend(args)) => power::suspend(context, args).await,
         Some(Verb::Activate(args)) => power::activate(context, args).await,
+        Some(Verb::Trust(args)) => trust::run(context, args).await,
         Some(Verb::Retry(args)) => retry::run(context, args).await,
     }
 }

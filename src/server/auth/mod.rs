@@ -4,6 +4,8 @@ pub mod access;
 pub mod accounts;
 pub mod api_tokens;
 pub mod device;
+pub mod exchange;
+pub mod issuers;
 pub mod keys;
 pub mod password;
 pub mod sessions;

@@ -187,6 +187,7 @@ impl Auth {
             expires_in: u64::from(access::LIFE_SECONDS),
             refresh_token: Some(SecretText::new(refresh)),
             scope: session.scopes.clone(),
+            issued_token_type: None,
         })
     }
 }

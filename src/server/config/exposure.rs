@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::api::trust::{GITHUB, GITLAB};
 use crate::server::config::{ConfigError, Environment};
 use crate::server::front::proxies::Network;
 use crate::server::front::tls::TlsFiles;
@@ -33,6 +34,10 @@ pub struct ExposureFlags {
     /// [env: `ALLOWED_ORIGINS`, separated by commas] [default: none]
     #[arg(long = "allowed-origin", value_name = "ORIGIN", value_delimiter = ',')]
     pub allowed_origins: Vec<String>,
+    /// Who signs the identities by which CI jobs sign in without a stored secret; may be given several times [env:
+    /// `SYSTEMPROMPT_CI_ISSUERS`, separated by commas] [default: those of GitHub Actions and gitlab.com]
+    #[arg(long = "ci-issuer", value_name = "URL", value_delimiter = ',')]
+    pub ci_issuers: Vec<String>,
     /// How tenants are paid for [env: `SYSTEMPROMPT_BILLING`] [default: sandbox]
     #[arg(long, value_enum)]
     pub billing: Option<BillingMode>,
@@ -49,6 +54,8 @@ pub struct ExposureSettings {
     pub trusted_proxies: Vec<Network>,
     /// Sites whose pages may call the API; `*` is everybody.
     pub allowed_origins: Vec<String>,
+    /// Who signs the identities of CI jobs; without a slash at the end.
+    pub ci_issuers: Vec<String>,
     /// How tenants are paid for.
     pub billing: BillingMode,
 }
@@ -87,7 +94,19 @@ impl ExposureSettings {
         } else {
             flags.allowed_origins
         };
+        let issuers = if flags.ci_issuers.is_empty() {
+            listed(environment, "SYSTEMPROMPT_CI_ISSUERS")
+        } else {
+            flags.ci_issuers
+        };
         Ok(Self {
+            ci_issuers: match issuers.as_slice() {
+                [] => [GITHUB, GITLAB].map(str::to_owned).into(),
+                named => named
+                    .iter()
+                    .map(|text| issuer_of(text))
+                    .collect::<Result<_, _>>()?,
+            },
             production: match environment.text("ENVIRONMENT").as_deref() {
                 None | Some("development" | "test" | "staging") => false,
                 Some("production") => true,
@@ -121,6 +140,17 @@ fn listed(environment: &Environment, name: &str) -> Vec<String> {
         .map(|entry| entry.trim().to_owned())
         .filter(|entry| !entry.is_empty())
         .collect()
+}
+
+/// An issuer, as it stands in what it signs but for a slash at the end.
+fn issuer_of(text: &str) -> Result<String, ConfigError> {
+    url::Url::parse(text)
+        .ok()
+        .filter(|url| {
+            matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none()
+        })
+        .map(|_| text.trim_end_matches('/').to_owned())
+        .ok_or_else(|| ConfigError::Issuer(text.to_owned()))
 }
 
 /// An origin as browsers send it.

@@ -27,6 +27,7 @@ pub mod shown;
 pub mod tenant_actions;
 pub mod tenant_views;
 pub mod tenants;
+pub mod trust;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -41,6 +42,7 @@ use tokio_util::task::TaskTracker;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::server::auth::Auth;
+use crate::server::auth::issuers::Issuers;
 use crate::server::billing::Billing;
 use crate::server::clock::Clock;
 use crate::server::http::limits::{Limiter, Policy};
@@ -63,6 +65,8 @@ pub struct Parts {
     pub store: Store,
     /// Who calls.
     pub auth: Auth,
+    /// Who signs the identities of CI jobs.
+    pub issuers: Issuers,
     /// What is bought.
     pub billing: Billing,
     /// Where images are pushed to.
@@ -148,6 +152,7 @@ fn guarded_routes() -> OpenApiRouter<App> {
         .merge(metrics::routes())
         .merge(deploys::routes())
         .merge(releases::routes())
+        .merge(trust::routes())
         .merge(secrets::routes())
         .merge(operations::routes())
         .merge(audit::routes())

@@ -10,8 +10,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::oauth::{
-    DEVICE_GRANT, DeviceAuthorization, DeviceAuthorizationRequest, OAuthError, REFRESH_GRANT, RevokeRequest,
-    Scope, ServerMetadata, TokenRequest, TokenResponse,
+    DEVICE_GRANT, DeviceAuthorization, DeviceAuthorizationRequest, EXCHANGE_GRANT, ID_TOKEN_TYPE, OAuthError,
+    REFRESH_GRANT, RevokeRequest, Scope, ServerMetadata, TokenRequest, TokenResponse,
 };
 use crate::server::auth::AuthError;
 use crate::server::auth::api_tokens::PREFIX as API_TOKEN_PREFIX;
@@ -49,7 +49,9 @@ async fn get_metadata(State(app): State<App>) -> Json<ServerMetadata> {
         token_endpoint: at(TOKEN),
         device_authorization_endpoint: at(DEVICE_AUTHORIZATION),
         revocation_endpoint: at(REVOKE),
-        grant_types_supported: vec![DEVICE_GRANT.to_owned(), REFRESH_GRANT.to_owned()],
+        grant_types_supported: [DEVICE_GRANT, REFRESH_GRANT, EXCHANGE_GRANT]
+            .map(str::to_owned)
+            .into(),
         scopes_supported: Scope::ALL.iter().map(|scope| scope.as_str().to_owned()).collect(),
         token_endpoint_auth_methods_supported: vec!["none".to_owned()],
     })
@@ -71,7 +73,7 @@ async fn create_device_authorization(
     Ok(unstored(begun))
 }
 
-/// Ask for tokens: a device poll or a refresh.
+/// Ask for tokens: a device poll, a refresh, or the exchange of a CI job's identity.
 #[utoipa::path(
     post, path = "/api/v1/oauth/token", tag = "Signing in",
     request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
@@ -98,9 +100,28 @@ async fn create_token(
                 .ok_or_else(|| missing("`refresh_token` is missing"))?;
             app.auth.refresh(token.expose()).await?
         }
+        EXCHANGE_GRANT => exchange(&app, &request).await?,
         _ => return Err(Refusal::new("unsupported_grant_type", "no such grant type")),
     };
     Ok(unstored(tokens))
+}
+
+/// A CI job's identity for a token of one tenant (RFC 8693).
+async fn exchange(app: &App, request: &TokenRequest) -> Result<TokenResponse, Refusal> {
+    let missing = |what| Refusal::new("invalid_request", what);
+    if request.subject_token_type.as_deref() != Some(ID_TOKEN_TYPE) {
+        return Err(missing("`subject_token_type` must be that of an ID token"));
+    }
+    let token = request
+        .subject_token
+        .as_ref()
+        .ok_or_else(|| missing("`subject_token` is missing"))?;
+    let tenant = request
+        .audience
+        .as_deref()
+        .ok_or_else(|| missing("`audience` is missing: it names the tenant"))?;
+    let of = (tenant, token.expose());
+    Ok(app.auth.exchange(&app.issuers, &app.public_url, of).await?)
 }
 
 /// End the session of an access or refresh token (RFC 7009).

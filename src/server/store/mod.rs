@@ -38,6 +38,8 @@ pub mod sqlite;
 pub mod tenant_keys;
 pub mod tenant_life;
 pub mod tenants;
+pub mod trust_rules;
+pub mod used_identities;
 pub mod web_sessions;
 
 use std::path::Path;

@@ -19,3 +19,4 @@ mod secrets;
 mod serving;
 mod sign_in;
 mod tenants;
+mod trust;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use systemprompt::api::oauth::{CLIENT_ID, DEVICE_GRANT, REFRESH_GRANT};
+use systemprompt::api::oauth::{CLIENT_ID, DEVICE_GRANT, EXCHANGE_GRANT, REFRESH_GRANT};
 
 use crate::api::rig::{Api, PASSWORD, text};
 use crate::gate::harness::{Answer, Client};
@@ -384,6 +384,6 @@ async fn the_metadata_leads_to_routes_that_are_there() {
     }
     assert_eq!(
         metadata["grant_types_supported"],
-        json!([DEVICE_GRANT, REFRESH_GRANT])
+        json!([DEVICE_GRANT, REFRESH_GRANT, EXCHANGE_GRANT])
     );
 }

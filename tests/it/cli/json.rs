@@ -35,6 +35,13 @@ const CASES: &[(&str, &str, Holds)] = &[
     ("tenant environment", "", Holds::One),
     ("tenant resources", "", Holds::One),
     ("tenant retry", "", Holds::Error),
+    ("tenant trust list", "", Holds::One),
+    ("tenant trust add", "--repository acme/shop", Holds::One),
+    (
+        "tenant trust remove",
+        "tru_01m7z1kw9cewxvaysq4q66d7ra",
+        Holds::Error,
+    ),
     ("tenant suspend", "", Holds::One),
     ("tenant activate", "", Holds::One),
     // Nothing was deployed yet.
