@@ -37,7 +37,9 @@ struct Inner {
 
 impl Ci {
     async fn start() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let key = KeyPair::generate().expect("a key");
         let ci = Self(Arc::new(Inner {
@@ -133,7 +135,12 @@ impl Place {
         let api = Api::over(server);
         let tenant = api.owner.tenant("acme").await;
         let server = api.anonymous().url;
-        Self { api, ci, tenant, server }
+        Self {
+            api,
+            ci,
+            tenant,
+            server,
+        }
     }
 
     fn id(&self) -> &str {
@@ -142,7 +149,11 @@ impl Place {
 
     async fn trust(&self, repository: &str, git_ref: &str) -> Value {
         let rule = json!({ "issuer": self.ci.0.url, "repository": repository, "ref": git_ref });
-        let answer = self.api.owner.post(&format!("{}/trust-rules", self.tenant), &rule).await;
+        let answer = self
+            .api
+            .owner
+            .post(&format!("{}/trust-rules", self.tenant), &rule)
+            .await;
         assert_eq!(answer.status, 201, "{}", answer.text());
         answer.json()
     }
@@ -160,9 +171,12 @@ impl Place {
     }
 
     async fn job(&self) -> Client {
-        let (status, answer) = self.exchange("acme", &self.ci.token(&self.ci.claims(&self.server))).await;
+        let (status, answer) = self
+            .exchange("acme", &self.ci.token(&self.ci.claims(&self.server)))
+            .await;
         assert_eq!(status, 200, "{answer}");
-        self.api.with_token(answer["access_token"].as_str().expect("a token"))
+        self.api
+            .with_token(answer["access_token"].as_str().expect("a token"))
     }
 
     #[track_caller]
@@ -191,7 +205,9 @@ async fn a_job_deploys_to_its_tenant_and_nothing_else() {
         answer["issued_token_type"],
         "urn:ietf:params:oauth:token-type:access_token"
     );
-    let job = place.api.with_token(answer["access_token"].as_str().expect("a token"));
+    let job = place
+        .api
+        .with_token(answer["access_token"].as_str().expect("a token"));
     let me = job.read("/api/v1/me").await;
     assert_eq!(me["tenant_id"], place.id());
     let deployed = job.deploy(&place.tenant, "one").await;
@@ -210,8 +226,15 @@ async fn a_job_deploys_to_its_tenant_and_nothing_else() {
         assert_eq!(answer.status, status, "{path}: {}", answer.text());
     }
     // By whom it was done is on record.
-    let acts = place.api.owner.list(&format!("{}/audit?limit=200", place.tenant)).await;
-    let exchanged = acts.iter().find(|act| act["actor"] == "ci").expect("the exchange is on record");
+    let acts = place
+        .api
+        .owner
+        .list(&format!("{}/audit?limit=200", place.tenant))
+        .await;
+    let exchanged = acts
+        .iter()
+        .find(|act| act["actor"] == "ci")
+        .expect("the exchange is on record");
     assert_eq!(exchanged["credential_id"], rule["id"]);
     assert!(acts.iter().any(|act| act["action"] == "create_trust_rule"));
 }
@@ -239,7 +262,10 @@ async fn whoever_is_not_meant_is_refused() {
         (&[("exp", json!(now - 120))], "has expired"),
         (&[("nbf", json!(now + 600))], "from the future"),
         (&[("jti", Value::Null)], "has no number"),
-        (&[("iss", json!("https://token.actions.githubusercontent.com"))], no_rule),
+        (
+            &[("iss", json!("https://token.actions.githubusercontent.com"))],
+            no_rule,
+        ),
     ] {
         let answer = place.exchange("acme", &place.ci.token(&changed(changes))).await;
         Place::refused(&answer, why);
@@ -255,8 +281,14 @@ async fn whoever_is_not_meant_is_refused() {
     let header = |text: &str| URL_SAFE_NO_PAD.encode(text);
     let payload = header(&claims.to_string());
     for head in [r#"{"alg":"none","kid":"one"}"#, r#"{"alg":"HS256","kid":"one"}"#] {
-        let (status, answer) = place.exchange("acme", &format!("{}.{payload}.c2ln", header(head))).await;
-        assert_eq!((status, &answer["error"]), (400, &json!("invalid_request")), "{answer}");
+        let (status, answer) = place
+            .exchange("acme", &format!("{}.{payload}.c2ln", header(head)))
+            .await;
+        assert_eq!(
+            (status, &answer["error"]),
+            (400, &json!("invalid_request")),
+            "{answer}"
+        );
     }
     for junk in ["", "a.b.c", "spt_x", &"x".repeat(5000)] {
         assert_eq!(place.exchange("acme", junk).await.0, 400, "{junk}");
@@ -281,11 +313,19 @@ async fn a_rule_that_is_taken_back_lets_nobody_in_and_keys_change() {
     let listed = place.api.owner.list(&rules).await;
     assert_eq!(listed.len(), 1);
     let same = json!({ "issuer": place.ci.0.url, "repository": "acme/shop", "ref": "*" });
-    assert_eq!(place.api.owner.post(&rules, &same).await.status, 400, "the rule is there");
+    assert_eq!(
+        place.api.owner.post(&rules, &same).await.status,
+        400,
+        "the rule is there"
+    );
     let elsewhere = json!({ "issuer": "https://ci.example", "repository": "acme/shop", "ref": "main" });
     let answer = place.api.owner.post(&rules, &elsewhere).await;
     assert_eq!(answer.status, 400);
-    assert!(answer.text().contains("one that the server allows"), "{}", answer.text());
+    assert!(
+        answer.text().contains("one that the server allows"),
+        "{}",
+        answer.text()
+    );
     let path = format!("{rules}/{}", rule["id"].as_str().expect("an id"));
     let removed = place.api.owner.ask(Method::DELETE, &path).await;
     assert_eq!(removed.status, 204);
@@ -304,16 +344,35 @@ async fn the_command_line_signs_a_job_in_and_again_when_its_token_ends() {
     assert!(none.stdout.contains("no CI job may deploy"), "{}", none.whole());
     let issuer = place.ci.0.url.as_str();
     let add = |repository| {
-        ["tenant", "trust", "add", "--tenant", "acme", "--issuer", issuer, "--repository", repository]
+        [
+            "tenant",
+            "trust",
+            "add",
+            "--tenant",
+            "acme",
+            "--issuer",
+            issuer,
+            "--repository",
+            repository,
+        ]
     };
     let added = owner.run(&add("acme/shop")).ok();
-    assert!(added.whole().contains("jobs of acme/shop at refs/heads/main may deploy"), "{}", added.whole());
+    assert!(
+        added
+            .whole()
+            .contains("jobs of acme/shop at refs/heads/main may deploy"),
+        "{}",
+        added.whole()
+    );
     assert_eq!(owner.run(&add("shop")).code, Some(2));
 
     let job = House::new()
         .with("CI", "true")
         .with("SYSTEMPROMPT_API_URL", &place.server)
-        .with("ACTIONS_ID_TOKEN_REQUEST_URL", &format!("{issuer}/identity?version=2"))
+        .with(
+            "ACTIONS_ID_TOKEN_REQUEST_URL",
+            &format!("{issuer}/identity?version=2"),
+        )
         .with("ACTIONS_ID_TOKEN_REQUEST_TOKEN", REQUEST_TOKEN);
     let login = ["login", "--oidc", "--tenant", "acme", "--json"];
     assert_eq!(job.run(&login).ok().json()["stored_in"], "file");
