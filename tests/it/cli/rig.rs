@@ -385,6 +385,16 @@ impl Server {
 
     /// Starts one of the servers with more arguments.
     pub(crate) fn up_one(&mut self, index: usize, more: &[&str]) {
+        let first = self.try_up(index, more);
+        assert!(first.contains("\"listening\""), "{first}{}", self.log_of(index));
+        let document: serde_json::Value = serde_json::from_str(&first).expect("JSON");
+        if let Some(link) = document["sign_in_link"].as_str() {
+            self.sign_in_link = link.to_owned();
+        }
+    }
+
+    /// The same for one that may die before it listens; answers what it said then.
+    pub(crate) fn try_up(&mut self, index: usize, more: &[&str]) -> String {
         let listen = format!("127.0.0.1:{}", self.ports[index]);
         let data = self.data_dir();
         let mut arguments = vec![
@@ -410,12 +420,8 @@ impl Server {
         let mut first = String::new();
         let stdout = child.stdout.take().expect("a pipe");
         BufReader::new(stdout).read_line(&mut first).expect("a line");
-        assert!(first.contains("\"listening\""), "{first}{}", self.log_of(index));
-        let document: serde_json::Value = serde_json::from_str(&first).expect("JSON");
-        if let Some(link) = document["sign_in_link"].as_str() {
-            self.sign_in_link = link.to_owned();
-        }
         self.children[index] = Some(child);
+        first
     }
 
     /// Ends the process without a warning, as a crash does.

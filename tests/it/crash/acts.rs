@@ -131,8 +131,13 @@ const MIDDLES: &[&[usize]] = &[
 ];
 const DEATHS: &[&[usize]] = &[&[15], &[18, 19]];
 
-/// Acts in order, each with the place at which the server dies in it.
-pub(crate) type Life = Vec<(usize, Option<String>)>;
+/// In one act the server dies at most so often, each time in another step: steps are tried so often only.
+const DEATHS_IN_ONE: usize = 4;
+/// What a step comes to only where something goes wrong in it: after a death it may go right.
+const BY_CHANCE: [&str; 3] = ["retrying", "failing", "giving-back"];
+
+/// Acts in order, each with the places at which the server dies in it, one after the other.
+pub(crate) type Life = Vec<(usize, Vec<String>)>;
 
 /// Lives in which the server dies once at every place.
 pub(crate) fn lives(mut places: Vec<VecDeque<String>>) -> VecDeque<Life> {
@@ -140,7 +145,7 @@ pub(crate) fn lives(mut places: Vec<VecDeque<String>>) -> VecDeque<Life> {
         let mut rounds: VecDeque<Life> = VecDeque::new();
         for group in groups {
             while group.iter().any(|act| !places[*act].is_empty()) {
-                let acts = group.iter().map(|act| (*act, places[*act].pop_front()));
+                let acts = group.iter().map(|act| (*act, next_places(&mut places[*act])));
                 rounds.push_back(acts.collect());
             }
         }
@@ -150,13 +155,46 @@ pub(crate) fn lives(mut places: Vec<VecDeque<String>>) -> VecDeque<Life> {
     let count = births.len().max(deaths.len());
     (0..count)
         .map(|number| {
-            let mut life = births.pop_front().unwrap_or_else(|| vec![(0, None)]);
+            let mut life = births.pop_front().unwrap_or_else(|| vec![(0, Vec::new())]);
             let share = middles.len().div_ceil(count - number);
             life.extend(middles.drain(..share).flatten());
-            life.extend(deaths.pop_front().unwrap_or_else(|| vec![(15, None)]));
+            life.extend(deaths.pop_front().unwrap_or_else(|| vec![(15, Vec::new())]));
             life
         })
         .collect()
+}
+
+/// The next place; where it is one of a step, with places of later steps that an operation comes to all the same.
+fn next_places(places: &mut VecDeque<String>) -> Vec<String> {
+    let mut taken: Vec<String> = places.pop_front().into_iter().collect();
+    let Some((way, first)) = taken.first().and_then(|place| step_of(place)) else {
+        return taken;
+    };
+    let (way, mut steps) = (way.to_owned(), vec![first.to_owned()]);
+    while taken.len() < DEATHS_IN_ONE {
+        let is_next = |place: &String| {
+            step_of(place).is_some_and(|(other, step)| other == way && !steps.iter().any(|seen| seen == step))
+        };
+        let Some(next) = places.iter().position(is_next).and_then(|at| places.remove(at)) else {
+            break;
+        };
+        steps.extend(step_of(&next).map(|(_, step)| step.to_owned()));
+        taken.push(next);
+    }
+    taken
+}
+
+/// The operation of a place, with its direction, and the step; `None` where it is no place of a step.
+fn step_of(place: &str) -> Option<(String, &str)> {
+    let (scope, what) = place.split_once(':')?;
+    if scope.contains(' ') || BY_CHANCE.contains(&what) {
+        return None;
+    }
+    let (kind, step) = scope.split_once('/')?;
+    Some(match step.strip_suffix("/undo") {
+        Some(step) => (format!("{kind}, back"), step),
+        None => (kind.to_owned(), step),
+    })
 }
 
 /// A server, and somebody who has one tenant on it.
@@ -176,12 +214,12 @@ impl House {
         }
     }
 
-    /// Performs an act; where a place is named the server dies there and is started again.
-    pub(crate) fn perform(&mut self, number: usize, place: Option<&str>) {
+    /// Performs an act; where places are named the server dies there and is started again.
+    pub(crate) fn perform(&mut self, number: usize, places: &[String]) {
         let act = &ALL[number];
-        let what = match place {
-            Some(place) => format!("{:?}, dying at `{place}`", act.command.join(" ")),
-            None => act.command.join(" "),
+        let what = match places {
+            [] => act.command.join(" "),
+            _ => format!("{:?}, dying at `{}`", act.command.join(" "), places.join("`, `")),
         };
         let world = self.server.world();
         if act.breaks {
@@ -196,7 +234,7 @@ impl House {
                 world.plan(method, nth, fault).expect("planned");
             }
         }
-        let said = self.run(act.command, place, &what);
+        let said = self.run(act.command, places, &what);
         world.change(|state| state.faults.clear()).expect("the world");
         assert_eq!(
             said.code,
@@ -225,7 +263,7 @@ impl House {
         }
     }
 
-    fn run(&mut self, command: &[&str], place: Option<&str>, what: &str) -> Said {
+    fn run(&mut self, command: &[&str], places: &[String], what: &str) -> Said {
         let last = match command.last() {
             Some(&"OPERATION") => self.last_operation(),
             _ => String::new(),
@@ -234,17 +272,17 @@ impl House {
             .iter()
             .map(|word| if *word == "OPERATION" { last.as_str() } else { word })
             .collect();
-        if let Some(place) = place {
+        let mut left = places.iter();
+        if let Some(place) = left.next() {
             self.server.arm(place);
         }
         let mut child = self.server.house.start(&words);
         let began = Instant::now();
-        let mut died = false;
+        let mut deaths = 0;
         while child.try_wait().expect("the command").is_none() {
             if self.server.is_dead() {
-                died = true;
-                self.server.kill();
-                self.server.up();
+                deaths += 1;
+                self.revive(left.next(), what);
             }
             assert!(
                 began.elapsed() < PATIENCE,
@@ -254,22 +292,31 @@ impl House {
             std::thread::sleep(Duration::from_millis(3));
         }
         let said = finish(child);
-        if place.is_some() && !died {
-            // The last places lie after what the command waits for.
-            while !self.server.is_dead() {
-                let late = began.elapsed() > PATIENCE;
-                assert!(!late, "{what}: it did not come there: {}", said.whole());
-                std::thread::sleep(Duration::from_millis(3));
+        // The last places lie after what the command waits for.
+        while deaths < places.len() {
+            let late = began.elapsed() > PATIENCE;
+            assert!(!late, "{what}: it did not come there: {}", said.whole());
+            if self.server.is_dead() {
+                deaths += 1;
+                self.revive(left.next(), what);
             }
-            self.server.kill();
-            self.server.up();
+            std::thread::sleep(Duration::from_millis(3));
         }
-        assert!(
-            place.is_none() || self.server.has_fired(),
-            "{what}: {}",
-            self.server.log()
-        );
         said
+    }
+
+    /// Starts the server again, which dies at the next place.
+    fn revive(&mut self, next: Option<&String>, what: &str) {
+        assert!(self.server.has_fired(), "{what}: {}", self.server.log());
+        self.server.kill();
+        match next {
+            // It may come there before it listens.
+            Some(place) => {
+                self.server.arm(place);
+                self.server.try_up(0, &[]);
+            }
+            None => self.server.up(),
+        }
     }
 
     fn last_operation(&self) -> String {
