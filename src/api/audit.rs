@@ -46,7 +46,7 @@ pub struct AuditEntry {
     pub account_id: Option<AccountId>,
     /// The account's address today; not part of the chain, gone with the account.
     pub email: Option<String>,
-    /// As what: `owner`, `operator` …
+    /// As what: `owner`, `developer`, `viewer`, or `support sup_…`: an operator by the door that an owner had opened.
     pub role: Option<String>,
     /// What was done: the name of the operation in `/openapi.json`, or of the form or command.
     pub action: String,

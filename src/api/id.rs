@@ -112,6 +112,7 @@ id!(/** One API token. */ TokenId, "tok_");
 id!(/** One purchase that brings a tenant into being. */ CheckoutId, "chk_");
 id!(/** One HTTP request, echoed in `X-Request-Id`. */ RequestId, "req_");
 id!(/** One rule that lets CI jobs deploy. */ TrustRuleId, "tru_");
+id!(/** A door that an owner has opened for operators. */ SupportGrantId, "sup_");
 id!(/** One resource that a tenant owns, as the ledger lists it. */ ResourceId, "res_");
 
 #[cfg(test)]

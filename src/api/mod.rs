@@ -8,6 +8,7 @@ pub mod event;
 pub mod health;
 pub mod id;
 pub mod log;
+pub mod member;
 pub mod metrics;
 pub mod name;
 pub mod oauth;

@@ -1,4 +1,7 @@
-//! Every route of the management API and who may call it. Tests enumerate this table; OpenAPI must agree with it.
+//! Every route of the management API and who may call it. Callers are checked against this table, tests enumerate it,
+//! and OpenAPI must agree with it.
+
+use crate::api::member::Role;
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -7,7 +10,8 @@ pub enum Access {
     Open,
     /// A valid access token of any account.
     SignedIn,
-    /// The tenant's owner with a token of this scope; everybody else is told 404.
+    /// A member of the tenant with a token of this scope; everybody else is told 404. What a member must be follows from
+    /// the scope, unless the table says otherwise ([`Route::needs`]).
     Tenant(&'static str),
     /// An operator account.
     Operator,
@@ -24,10 +28,42 @@ pub struct Route {
     pub path: &'static str,
     /// Who may call it.
     pub access: Access,
+    role: Option<Role>,
+}
+
+impl Route {
+    /// What a member of the tenant must be; of a route that is not below a tenant: owner.
+    #[must_use]
+    pub fn needs(&self) -> Role {
+        let of_scope = match self.access {
+            Access::Tenant("read") => Role::Viewer,
+            Access::Tenant("deploy" | "secrets") => Role::Developer,
+            _ => Role::Owner,
+        };
+        self.role.unwrap_or(of_scope)
+    }
+
+    const fn by(mut self, role: Role) -> Self {
+        self.role = Some(role);
+        self
+    }
 }
 
 const fn route(method: &'static str, path: &'static str, access: Access) -> Route {
-    Route { method, path, access }
+    Route {
+        method,
+        path,
+        access,
+        role: None,
+    }
+}
+
+/// The route of the table that answers this method on this path (with `{name}` parameters).
+#[must_use]
+pub fn find(method: &str, path: &str) -> Option<&'static Route> {
+    let method = if method == "HEAD" { "GET" } else { method };
+    ALL.iter()
+        .find(|route| route.method == method && route.path == path)
 }
 
 use Access::{Loopback, Open, Operator, SignedIn, Tenant};
@@ -45,6 +81,8 @@ pub const ALL: &[Route] = &[
     route("GET", "/api/v1/audit", Operator),
     route("GET", "/api/v1/audit/verify", Operator),
     route("POST", "/api/v1/reconcile", Operator),
+    // of every tenant what it is, nothing of what is in it
+    route("GET", "/api/v1/operator/tenants", Operator),
     // signing in
     route("GET", "/.well-known/oauth-authorization-server", Open),
     route("POST", "/api/v1/oauth/device_authorization", Open),
@@ -71,7 +109,8 @@ pub const ALL: &[Route] = &[
         "POST",
         "/api/v1/tenants/{tenant_id}/retry-provision",
         Tenant("admin"),
-    ),
+    )
+    .by(Role::Developer),
     route("GET", "/api/v1/tenants/{tenant_id}/status", Tenant("read")),
     route("GET", "/api/v1/tenants/{tenant_id}/environment", Tenant("read")),
     route("GET", "/api/v1/tenants/{tenant_id}/events", Tenant("read")),
@@ -86,6 +125,34 @@ pub const ALL: &[Route] = &[
     route("GET", "/api/v1/tenants/{tenant_id}/operations", Tenant("read")),
     route("GET", "/api/v1/tenants/{tenant_id}/receipt", Tenant("read")),
     route("GET", "/api/v1/tenants/{tenant_id}/audit", Tenant("admin")),
+    // who may do what to it
+    route("GET", "/api/v1/tenants/{tenant_id}/members", Tenant("read")),
+    route("POST", "/api/v1/tenants/{tenant_id}/members", Tenant("admin")),
+    route(
+        "PATCH",
+        "/api/v1/tenants/{tenant_id}/members/{account_id}",
+        Tenant("admin"),
+    ),
+    route(
+        "DELETE",
+        "/api/v1/tenants/{tenant_id}/members/{account_id}",
+        Tenant("admin"),
+    ),
+    route(
+        "GET",
+        "/api/v1/tenants/{tenant_id}/support-grants",
+        Tenant("read"),
+    ),
+    route(
+        "POST",
+        "/api/v1/tenants/{tenant_id}/support-grants",
+        Tenant("admin"),
+    ),
+    route(
+        "DELETE",
+        "/api/v1/tenants/{tenant_id}/support-grants/{grant_id}",
+        Tenant("admin"),
+    ),
     // deploying
     route(
         "GET",
@@ -123,22 +190,26 @@ pub const ALL: &[Route] = &[
         "GET",
         "/api/v1/tenants/{tenant_id}/credentials/{token}",
         Tenant("secrets"),
-    ),
+    )
+    .by(Role::Owner),
     route(
         "POST",
         "/api/v1/tenants/{tenant_id}/credentials/{token}/confirm",
         Tenant("secrets"),
-    ),
+    )
+    .by(Role::Owner),
     route(
         "POST",
         "/api/v1/tenants/{tenant_id}/rotate-credentials",
         Tenant("secrets"),
-    ),
+    )
+    .by(Role::Owner),
     route(
         "PATCH",
         "/api/v1/tenants/{tenant_id}/rotate-credentials",
         Tenant("secrets"),
-    ),
+    )
+    .by(Role::Owner),
     route("GET", "/api/v1/tenants/{tenant_id}/secrets", Tenant("read")),
     route("POST", "/api/v1/tenants/{tenant_id}/secrets", Tenant("secrets")),
     route("GET", "/api/v1/tenants/{tenant_id}/secrets/{key}", Tenant("read")),
@@ -164,15 +235,17 @@ pub const ALL: &[Route] = &[
     ),
     // operations: found only by who may see their tenant
     route("GET", "/api/v1/operations/{operation_id}", Tenant("read")),
-    route("POST", "/api/v1/operations/{operation_id}/retry", Tenant("admin")),
+    route("POST", "/api/v1/operations/{operation_id}/retry", Tenant("admin")).by(Role::Developer),
     route(
         "POST",
         "/api/v1/operations/{operation_id}/cancel",
         Tenant("admin"),
-    ),
+    )
+    .by(Role::Developer),
     route(
         "POST",
         "/api/v1/operations/{operation_id}/abandon",
         Tenant("admin"),
-    ),
+    )
+    .by(Role::Developer),
 ];

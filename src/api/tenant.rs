@@ -56,7 +56,7 @@ pub struct Tenant {
     pub name: TenantName,
     /// Where it is in its life.
     pub status: TenantStatus,
-    /// Who pays for it.
+    /// Who pays for it: one of its owners.
     pub owner_id: AccountId,
     /// The plan it is on.
     pub plan: String,

@@ -12,6 +12,7 @@ mod checkout;
 mod deploy;
 mod events;
 mod logs;
+mod members;
 mod metrics;
 mod oauth;
 mod operations;

@@ -28,6 +28,11 @@ impl Client {
         self.all_pages("/api/v1/tenants").await
     }
 
+    /// Every tenant of the server, for operators.
+    pub async fn list_all_tenants(&self) -> Result<Vec<Tenant>, ClientError> {
+        self.all_pages("/api/v1/operator/tenants").await
+    }
+
     /// One tenant.
     pub async fn get_tenant(&self, id: &TenantId) -> Result<Tenant, ClientError> {
         self.call(Call::get(&format!("/api/v1/tenants/{id}"))).await

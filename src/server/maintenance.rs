@@ -15,7 +15,7 @@ use crate::server::store::copy::{self, CopiedTable, CopyError};
 use crate::server::store::migrate::Applied;
 use crate::server::store::postgres::PostgresSettings;
 use crate::server::store::settings;
-use crate::server::store::{Store, StoreError, accounts, tenants};
+use crate::server::store::{Store, StoreError, accounts, members};
 
 /// Where the server last said that it is reached.
 pub const PUBLIC_URL: &str = "public-url";
@@ -258,9 +258,8 @@ impl Maintenance {
             .await?
             .ok_or(MaintenanceError::NoAccount(email))?;
         if let Some(id) = &wanted.tenant_id {
-            tenants::find(&mut tx, id)
+            members::role_of(&mut tx, id, &account.id)
                 .await?
-                .filter(|tenant| tenant.owner_id == account.id)
                 .ok_or_else(|| MaintenanceError::NoTenant(id.to_string()))?;
         }
         let made = self.auth.create_api_token(&mut tx, &account.id, wanted).await?;

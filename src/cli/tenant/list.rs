@@ -15,10 +15,16 @@ pub(super) struct Args {
     /// Only the local tenants of this project; asks no server
     #[arg(long)]
     local: bool,
+    /// Every tenant of the server, for its operators: what each is, nothing of what is in it
+    #[arg(long, conflicts_with = "local")]
+    all: bool,
 }
 
 /// Lists tenants.
 pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
+    if args.all {
+        return list_all(context).await;
+    }
     let kept = match context.find_workspace() {
         Some(workspace) => workspace.read_tenants()?,
         None => Tenants::default(),
@@ -34,6 +40,29 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         "selected": kept.default_tenant().map(|entry| &entry.id),
     });
     context.ui().result(&document, || table(&cloud, &kept))
+}
+
+async fn list_all(context: &Context) -> Result<(), CliError> {
+    let tenants = context.client()?.list_all_tenants().await?;
+    context.ui().result(&json!({ "tenants": tenants }), || {
+        if tenants.is_empty() {
+            return "the server has no tenants".to_owned();
+        }
+        let mut table = Table::new(&["name", "status", "release", "plan", "memory", "owner", "id"]);
+        for tenant in &tenants {
+            let release = tenant.current_release.map(|number| format!("v{number}"));
+            table.row([
+                tenant.name.to_string(),
+                status_word(tenant.status).to_owned(),
+                release.unwrap_or_default(),
+                tenant.plan.clone(),
+                format!("{} MB", tenant.memory_mb),
+                tenant.owner_id.to_string(),
+                tenant.id.to_string(),
+            ]);
+        }
+        table.render()
+    })
 }
 
 async fn list_cloud(context: &Context, has_local: bool) -> Result<Vec<Tenant>, CliError> {

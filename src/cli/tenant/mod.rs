@@ -13,6 +13,7 @@ mod events;
 mod list;
 mod local;
 mod logs;
+mod members;
 mod menu;
 mod metrics;
 mod power;
@@ -22,6 +23,7 @@ mod retry;
 mod scale;
 mod select;
 mod status;
+mod support;
 mod trust;
 mod work;
 
@@ -69,6 +71,10 @@ enum Verb {
     Environment(TenantArg),
     /// Show everything that a tenant has, by the names that its provider knows
     Resources(resources::Args),
+    /// Say who may do what to a tenant
+    Members(members::Args),
+    /// Let the server's operators in for a time
+    Support(support::Args),
     /// Stop what runs and keep everything else; visitors see a page that says so
     Suspend(WorkArgs),
     /// Start again what was suspended
@@ -144,6 +150,8 @@ pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         Some(Verb::Environment(args)) => environment::run(context, args).await,
         Some(Verb::Resources(args)) => resources::run(context, args).await,
         Some(Verb::Restart(args)) => restart::run(context, args).await,
+        Some(Verb::Members(args)) => members::run(context, args).await,
+        Some(Verb::Support(args)) => support::run(context, args).await,
         Some(Verb::Suspend(args)) => power::suspend(context, args).await,
         Some(Verb::Activate(args)) => power::activate(context, args).await,
         Some(Verb::Trust(args)) => trust::run(context, args).await,

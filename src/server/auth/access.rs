@@ -4,6 +4,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
 use crate::api::id::{AccountId, SessionId};
+use crate::api::member::Role;
 use crate::api::secret::SecretText;
 use crate::api::time::Time;
 use crate::server::auth::api_tokens::PREFIX as API_TOKEN_PREFIX;
@@ -77,6 +78,7 @@ impl Auth {
             tenant_id: None,
             credential: Credential::Session(session.id),
             expires_at: Time::from_millis(claims.exp * 1000),
+            needs: Role::Owner,
         })
     }
 

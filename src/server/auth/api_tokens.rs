@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::api::account::CreateToken;
 use crate::api::id::{AccountId, TokenId};
+use crate::api::member::Role;
 use crate::api::oauth::Scope;
 use crate::api::secret::SecretText;
 use crate::api::time::Time;
@@ -147,6 +148,7 @@ impl Auth {
             tenant_id: row.tenant_id,
             credential: Credential::ApiToken(row.id),
             expires_at: row.expires_at,
+            needs: Role::Owner,
         })
     }
 }

@@ -9,6 +9,7 @@ pub mod issuers;
 pub mod keys;
 pub mod password;
 pub mod sessions;
+pub mod standing;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -16,9 +17,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::api::id::{AccountId, TenantId};
+use crate::api::member::Role;
 use crate::api::oauth::Scope;
 use crate::api::time::Time;
 use crate::server::auth::keys::Keys;
+use crate::server::auth::standing::Standing;
 use crate::server::clock::Clock;
 use crate::server::store::{Store, StoreError};
 
@@ -31,6 +34,14 @@ pub enum AuthError {
     /// A good credential that may not do this.
     #[error("the token lacks the scope `{}`", .0.as_str())]
     MissingScope(Scope),
+    /// A member of the tenant who may not do this.
+    #[error("this needs the role `{needs}`, and you are `{has}` here")]
+    MissingRole {
+        /// What they are.
+        has: Role,
+        /// What they would have to be.
+        needs: Role,
+    },
     /// A good credential that may not do this, for another reason than its scopes.
     #[error("{0}")]
     Forbidden(&'static str),
@@ -91,6 +102,8 @@ pub struct Principal {
     pub credential: Credential,
     /// When it ends.
     pub expires_at: Time,
+    /// What a member of the tenant must be for what is asked: the table of routes says it. Owner until that is known.
+    pub needs: Role,
 }
 
 /// What a caller showed.
@@ -134,17 +147,29 @@ impl Principal {
         Err(AuthError::MissingScope(scope))
     }
 
-    /// Whether this caller may do what needs `scope` to the tenant that `owner` owns. Whoever may not see the
-    /// tenant at all learns nothing: to them there is no such tenant.
+    /// Whether this caller may do what is asked, and needs `scope`, to the tenant to which they stand so. Whoever may
+    /// not see the tenant at all learns nothing: to them there is no such tenant.
     ///
     /// # Errors
-    /// The tenant is somebody else's, or the credential lacks the scope.
-    pub fn authorize(&self, tenant: &TenantId, owner: &AccountId, scope: Scope) -> Result<(), AuthError> {
+    /// They are nothing to the tenant, the credential lacks the scope, or they are less than they must be.
+    pub fn authorize(
+        &self,
+        tenant: &TenantId,
+        standing: Option<&Standing>,
+        scope: Scope,
+    ) -> Result<(), AuthError> {
         let hidden = self.tenant_id.as_ref().is_some_and(|only| only != tenant);
-        if hidden || *owner != self.account_id {
-            return Err(AuthError::NotFound { what: "tenant" });
+        let standing = standing
+            .filter(|_| !hidden)
+            .ok_or(AuthError::NotFound { what: "tenant" })?;
+        self.require(scope)?;
+        if standing.role < self.needs {
+            return Err(AuthError::MissingRole {
+                has: standing.role,
+                needs: self.needs,
+            });
         }
-        self.require(scope)
+        Ok(())
     }
 
     /// For work on the account itself, which a credential for one tenant may not do.
@@ -215,8 +240,10 @@ pub fn parse_scopes(words: &str) -> Result<BTreeSet<Scope>, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::standing::Standing;
     use super::{AuthError, Credential, Principal};
     use crate::api::id::{AccountId, TenantId, TokenId};
+    use crate::api::member::Role;
     use crate::api::oauth::Scope;
     use crate::api::time::Time;
     use uuid::Uuid;
@@ -230,39 +257,58 @@ mod tests {
             tenant_id: tenant.map(|id| TenantId::new(Uuid::from_u128(id))),
             credential: Credential::ApiToken(TokenId::new(Uuid::from_u128(3))),
             expires_at: Time::from_millis(0),
+            needs: Role::Developer,
         }
+    }
+
+    fn member(role: Role) -> Standing {
+        Standing { role, grant: None }
     }
 
     #[test]
     fn a_foreign_tenant_is_hidden_whatever_the_scope() {
         let tenant = TenantId::new(Uuid::from_u128(10));
-        let (owner, other) = (
-            AccountId::new(Uuid::from_u128(1)),
-            AccountId::new(Uuid::from_u128(2)),
-        );
+        let owner = member(Role::Owner);
         let caller = principal(None);
-        assert!(caller.authorize(&tenant, &owner, Scope::Deploy).is_ok());
+        assert!(caller.authorize(&tenant, Some(&owner), Scope::Deploy).is_ok());
         assert!(matches!(
-            caller.authorize(&tenant, &owner, Scope::Admin),
+            caller.authorize(&tenant, Some(&owner), Scope::Admin),
             Err(AuthError::MissingScope(Scope::Admin))
         ));
         assert!(matches!(
-            caller.authorize(&tenant, &other, Scope::Admin),
+            caller.authorize(&tenant, None, Scope::Admin),
             Err(AuthError::NotFound { .. })
         ));
     }
 
     #[test]
+    fn a_member_is_told_what_they_would_have_to_be() {
+        let tenant = TenantId::new(Uuid::from_u128(10));
+        let caller = principal(None);
+        let developer = member(Role::Developer);
+        assert!(caller.authorize(&tenant, Some(&developer), Scope::Deploy).is_ok());
+        let viewer = member(Role::Viewer);
+        let refused = caller.authorize(&tenant, Some(&viewer), Scope::Deploy);
+        let text = refused.expect_err("a viewer does not deploy").to_string();
+        assert_eq!(text, "this needs the role `developer`, and you are `viewer` here");
+        // Without the scope it is the scope that is named: the role would not help.
+        assert!(matches!(
+            caller.authorize(&tenant, Some(&viewer), Scope::Admin),
+            Err(AuthError::MissingScope(Scope::Admin))
+        ));
+    }
+
+    #[test]
     fn a_token_for_one_tenant_sees_no_other() {
-        let owner = AccountId::new(Uuid::from_u128(1));
+        let owner = member(Role::Owner);
         let caller = principal(Some(10));
         assert!(
             caller
-                .authorize(&TenantId::new(Uuid::from_u128(10)), &owner, Scope::Read)
+                .authorize(&TenantId::new(Uuid::from_u128(10)), Some(&owner), Scope::Read)
                 .is_ok()
         );
         assert!(matches!(
-            caller.authorize(&TenantId::new(Uuid::from_u128(11)), &owner, Scope::Read),
+            caller.authorize(&TenantId::new(Uuid::from_u128(11)), Some(&owner), Scope::Read),
             Err(AuthError::NotFound { .. })
         ));
         assert!(matches!(

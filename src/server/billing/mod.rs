@@ -308,6 +308,17 @@ impl Billing {
         if tenants::find_by_live_name(tx, name).await?.is_some() {
             return Err(BillingError::NameTaken(name.clone()));
         }
+        self.check_room(tx, account, &plan.name).await
+    }
+
+    /// Whether an account may have one tenant more on a plan.
+    ///
+    /// # Errors
+    /// It may not, or the store fails.
+    pub async fn check_room(&self, tx: &mut Tx, account: &AccountId, plan: &str) -> Result<(), BillingError> {
+        let Some(plan) = self.find_plan(plan) else {
+            return Ok(());
+        };
         let used = tenants::count_by_plan(tx, account, &plan.name).await?;
         if used >= u64::from(plan.max_tenants) {
             return Err(BillingError::PlanLimit(format!(

@@ -1,13 +1,22 @@
-//! Loads what a path names, for whoever may see it: transaction, row, authorization in one step.
+//! Loads what a path names, for whoever may see it: transaction, row, authorization in one step. What a member must be
+//! is not said here: the table of routes says it, and the layer that lets callers in has read it.
+
+use std::time::Duration;
 
 use crate::api::id::{OperationId, TenantId};
 use crate::api::oauth::Scope;
+use crate::api::time::Time;
 use crate::server::auth::{AuthError, Principal};
 use crate::server::http::App;
 use crate::server::http::error::{Answer, ApiError};
 use crate::server::store::operations::OperationRow;
 use crate::server::store::tenants::TenantRow;
 use crate::server::store::{Tx, acts, operations, tenants};
+
+/// How often it is looked whether somebody who reads a stream may still do so.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// The longest life of a stream, in seconds: its reader comes back, shows a credential again and misses nothing.
+const STREAM_SECONDS: i64 = 600;
 
 impl App {
     /// A reading transaction and the tenant in it.
@@ -21,7 +30,7 @@ impl App {
         scope: Scope,
     ) -> Answer<(Tx, TenantRow)> {
         let mut tx = self.store.begin_read().await?;
-        let tenant = find_for(&mut tx, caller, id, scope).await?;
+        let tenant = find_for((&mut tx, self.clock.now()), caller, id, scope).await?;
         Ok((tx, tenant))
     }
 
@@ -36,7 +45,7 @@ impl App {
         scope: Scope,
     ) -> Answer<(Tx, TenantRow)> {
         let mut tx = self.store.begin().await?;
-        let tenant = find_for(&mut tx, caller, id, scope).await?;
+        let tenant = find_for((&mut tx, self.clock.now()), caller, id, scope).await?;
         Ok((tx, tenant))
     }
 
@@ -53,22 +62,53 @@ impl App {
         let mut tx = self.store.begin_read().await?;
         let missing = || ApiError::not_found("operation");
         let operation = operations::find(&mut tx, id).await?.ok_or_else(missing)?;
-        match find_for(&mut tx, caller, &operation.tenant_id, scope).await {
+        match find_for((&mut tx, self.clock.now()), caller, &operation.tenant_id, scope).await {
             Ok(_) => Ok((tx, operation)),
             Err(error) if error.status() == axum::http::StatusCode::NOT_FOUND => Err(missing()),
             Err(error) => Err(error),
         }
     }
+
+    /// Waits until somebody who reads a stream of the tenant has to stop: they are no member any more, the door by which
+    /// they came in was closed, their credential ends, or they have read for long and must show it again.
+    pub async fn until_shut_out(self, caller: Principal, id: TenantId) {
+        let ends = caller
+            .expires_at
+            .min(self.clock.now().plus_seconds(STREAM_SECONDS));
+        loop {
+            let left = ends.seconds_since(self.clock.now());
+            if left <= 0 {
+                return;
+            }
+            let left = Duration::from_secs(u64::try_from(left).unwrap_or(1));
+            tokio::time::sleep(left.min(LOOK_AGAIN)).await;
+            match self.read_tenant(&caller, &id, Scope::Read).await {
+                Err(error) if error.status().is_client_error() => return,
+                // A database that is away for a moment shuts nobody out.
+                _ => {}
+            }
+        }
+    }
 }
 
-async fn find_for(tx: &mut Tx, caller: &Principal, id: &TenantId, scope: Scope) -> Answer<TenantRow> {
+async fn find_for(
+    (tx, now): (&mut Tx, Time),
+    caller: &Principal,
+    id: &TenantId,
+    scope: Scope,
+) -> Answer<TenantRow> {
     let tenant = tenants::find(tx, id)
         .await?
         .ok_or_else(|| ApiError::not_found("tenant"))?;
-    let allowed = caller.authorize(&tenant.id, &tenant.owner_id, scope);
+    let standing = caller.standing(tx, &tenant.id, now).await?;
+    let allowed = caller.authorize(&tenant.id, standing.as_ref(), scope);
     // Whoever may not see the tenant has not acted on it.
-    if !matches!(allowed, Err(AuthError::NotFound { .. })) {
-        acts::on_tenant(&tenant.id, Some("owner"));
+    if let Some(standing) = standing.filter(|_| !matches!(allowed, Err(AuthError::NotFound { .. }))) {
+        acts::on_tenant(&tenant.id, Some(&standing.told()));
+        if standing.grant.is_some() {
+            // Whatever support does is on record, also what only reads.
+            acts::keep();
+        }
     }
     allowed?;
     Ok(tenant)

@@ -19,7 +19,7 @@ use crate::server::http::extract::{Caller, Ids, Json as StrictJson, Params};
 use crate::server::http::idempotency::commit;
 use crate::server::http::page::{Paged, Wanted};
 use crate::server::store::api_tokens::ApiTokenRow;
-use crate::server::store::{acts, api_tokens, tenants};
+use crate::server::store::{acts, api_tokens, members};
 
 const TOKENS: &str = "/api/v1/tokens";
 
@@ -77,8 +77,8 @@ async fn create_api_token(
     check_not_more(&caller, &wanted, app.clock.now())?;
     let mut tx = app.store.begin().await?;
     if let Some(tenant) = &wanted.tenant_id {
-        let known = tenants::find(&mut tx, tenant).await?;
-        if known.is_none_or(|tenant| tenant.owner_id != caller.account_id) {
+        let role = members::role_of(&mut tx, tenant, &caller.account_id).await?;
+        if role.is_none() {
             return Err(ApiError::invalid("tenant_id", "there is no tenant of that id"));
         }
     }

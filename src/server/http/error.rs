@@ -181,6 +181,9 @@ impl From<AuthError> for ApiError {
                 .hint("run `systemprompt login`")
                 .header(header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\""),
             AuthError::MissingScope(scope) => missing_scope(scope, text),
+            AuthError::MissingRole { needs, .. } => Self::new(&problem::FORBIDDEN, text).hint(format!(
+                "an owner of the tenant can give it to you: `systemprompt tenant members set-role EMAIL {needs}`"
+            )),
             AuthError::Forbidden(_) => Self::new(&problem::FORBIDDEN, text),
             AuthError::NotFound { what } => Self::not_found(what),
             AuthError::Invalid { field, detail } => Self::invalid(field, detail),

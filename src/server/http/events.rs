@@ -20,7 +20,7 @@ use crate::api::event::{Event, EventQuery};
 use crate::api::id::TenantId;
 use crate::api::oauth::Scope;
 use crate::api::page::{DEFAULT_LIMIT, MAX_LIMIT, Page};
-use crate::api::time::Time;
+use crate::server::auth::Principal;
 use crate::server::http::App;
 use crate::server::http::error::{Answer, ApiError, chain};
 use crate::server::http::extract::{Caller, Ids, Params};
@@ -67,7 +67,7 @@ async fn list_events(
     }
     if wants_stream(&headers) {
         drop(tx);
-        return Ok(stream_events(app, id, since, caller.expires_at));
+        return Ok(stream_events(app, caller, id, since));
     }
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
@@ -119,16 +119,15 @@ pub fn last_event_id(headers: &HeaderMap) -> Answer<Option<u64>> {
     text.parse().map(Some).map_err(|_| refused())
 }
 
-fn stream_events(app: App, tenant: TenantId, since: u64, ends: Time) -> Response {
+fn stream_events(app: App, caller: Principal, tenant: TenantId, since: u64) -> Response {
     let stopping = app.stopping.clone().cancelled_owned();
-    let left = ends.seconds_since(app.clock.now()).max(1);
-    let ended = tokio::time::sleep(Duration::from_secs(u64::try_from(left).unwrap_or(1)));
+    let shut_out = app.clone().until_shut_out(caller, tenant.clone());
     let hello = stream::once(async { Ok::<_, Infallible>(SseEvent::default().retry(RETRY)) });
     let events = hello
         .chain(follow(app, tenant, since).map(|event| Ok(frame(&event))))
         .take_until(stopping)
-        // The credential ends; the reader comes back with a fresh one and misses nothing.
-        .take_until(ended);
+        // The reader comes back, with a fresh credential if need be, and misses nothing.
+        .take_until(Box::pin(shut_out));
     let mut response = Sse::new(events)
         .keep_alive(KeepAlive::new().interval(HEARTBEAT))
         .into_response();

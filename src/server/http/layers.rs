@@ -13,6 +13,7 @@ use futures::FutureExt as _;
 
 use crate::api::id::RequestId;
 use crate::api::problem::{CONTENT_TYPE, Problem};
+use crate::api::routes;
 use crate::server::auth::AuthError;
 use crate::server::http::App;
 use crate::server::http::error::ApiError;
@@ -108,7 +109,11 @@ pub async fn authenticate(
     next: Next,
 ) -> Result<Response, ApiError> {
     let bearer = bearer_of(request.headers())?;
-    let principal = app.auth.authenticate(&bearer).await?;
+    let mut principal = app.auth.authenticate(&bearer).await?;
+    let path = request.extensions().get::<MatchedPath>();
+    if let Some(route) = path.and_then(|path| routes::find(request.method().as_str(), path.as_str())) {
+        principal.needs = route.needs();
+    }
     let standing = app.limits.general.check(principal.credential.id()).await?;
     request.extensions_mut().insert(principal);
     let mut response = next.run(request).await;

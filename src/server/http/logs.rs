@@ -51,11 +51,10 @@ async fn list_logs(
     let (tx, tenant) = app.read_tenant(&caller, &id, Scope::Read).await?;
     drop(tx);
     let lines = app.provision.logs(&tenant, &query).await?;
-    let left = caller.expires_at.seconds_since(app.clock.now()).max(1);
-    let ended = tokio::time::sleep(Duration::from_secs(u64::try_from(left).unwrap_or(1)));
+    let shut_out = app.clone().until_shut_out(caller, id);
     let lines = good_lines(lines)
         .take_until(app.stopping.clone().cancelled_owned())
-        .take_until(ended);
+        .take_until(Box::pin(shut_out));
     let mut response = if wants_stream(&headers) {
         stream_lines(lines)
     } else if accepts(&headers, "text/plain") {

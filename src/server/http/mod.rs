@@ -14,6 +14,7 @@ pub mod idempotency;
 pub mod layers;
 pub mod limits;
 pub mod logs;
+pub mod members;
 pub mod metrics;
 pub mod oauth;
 pub mod openapi;
@@ -24,6 +25,7 @@ pub mod reconcile;
 pub mod releases;
 pub mod secrets;
 pub mod shown;
+pub mod support;
 pub mod tenant_actions;
 pub mod tenant_views;
 pub mod tenants;
@@ -147,6 +149,8 @@ fn guarded_routes() -> OpenApiRouter<App> {
         .merge(tenants::routes())
         .merge(tenant_actions::routes())
         .merge(tenant_views::routes())
+        .merge(members::routes())
+        .merge(support::routes())
         .merge(events::routes())
         .merge(logs::routes())
         .merge(metrics::routes())

@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::problem::{CONTENT_TYPE, Problem};
-use crate::api::routes::{ALL, Access};
+use crate::api::routes::{ALL, Access, Route};
 use crate::server::http::App;
 
 const BEARER: &str = "bearer";
@@ -75,7 +75,7 @@ pub fn document() -> OpenApi {
     components.schemas.extend(schemas);
     for route in ALL {
         if let Some(operation) = find_operation(&mut document, route.method, route.path) {
-            complete(operation, route.method, route.path, route.access);
+            complete(operation, route);
         }
     }
     document
@@ -105,7 +105,8 @@ fn find_operation<'a>(document: &'a mut OpenApi, method: &str, path: &str) -> Op
     }
 }
 
-fn complete(operation: &mut Operation, method: &str, path: &str, access: Access) {
+fn complete(operation: &mut Operation, route: &Route) {
+    let (method, path, access) = (route.method, route.path, route.access);
     let parameters = operation.parameters.get_or_insert_default();
     for (index, name) in path.split('{').skip(1).enumerate() {
         let name = name.split('}').next().unwrap_or_default();
@@ -121,7 +122,10 @@ fn complete(operation: &mut Operation, method: &str, path: &str, access: Access)
     let who = match access {
         Access::Open => None,
         Access::SignedIn => Some("Needs a signed-in caller.".to_owned()),
-        Access::Tenant(scope) => Some(format!("Needs the tenant's owner and the scope `{scope}`.")),
+        Access::Tenant(scope) => Some(format!(
+            "Needs the role `{}` in the tenant and the scope `{scope}`.",
+            route.needs()
+        )),
         Access::Operator => Some("Needs an operator.".to_owned()),
         Access::Loopback => Some("Answers this machine only.".to_owned()),
     };
@@ -148,6 +152,9 @@ fn path_parameter(name: &str) -> Parameter {
         "tenant_id" => Some("^ten_[0-9a-hjkmnp-tv-z]{26}$"),
         "operation_id" => Some("^op_[0-9a-hjkmnp-tv-z]{26}$"),
         "checkout_id" => Some("^chk_[0-9a-hjkmnp-tv-z]{26}$"),
+        "account_id" => Some("^acc_[0-9a-hjkmnp-tv-z]{26}$"),
+        "rule_id" => Some("^tru_[0-9a-hjkmnp-tv-z]{26}$"),
+        "grant_id" => Some("^sup_[0-9a-hjkmnp-tv-z]{26}$"),
         "token_id" => Some("^tok_[0-9a-hjkmnp-tv-z]{26}$"),
         "key" => Some("^[A-Z][A-Z0-9_]{0,127}$"),
         _ => None,

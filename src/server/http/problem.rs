@@ -54,6 +54,8 @@ kinds! {
     STILL_RUNNING = "still-running", CONFLICT, "The first request with this key is still running", true;
     CHECKOUT_CLOSED = "checkout-closed", CONFLICT, "The purchase is not open", false;
     ACCOUNT_EXISTS = "account-exists", CONFLICT, "The account exists", false;
+    ALREADY_MEMBER = "already-member", CONFLICT, "They are a member of the tenant already", false;
+    LAST_OWNER = "last-owner", CONFLICT, "A tenant has an owner", false;
     BODY_TOO_LARGE = "body-too-large", PAYLOAD_TOO_LARGE, "The body is too large", false;
     WRONG_MEDIA_TYPE = "wrong-media-type", UNSUPPORTED_MEDIA_TYPE, "The body is not JSON", false;
     KEY_REUSED = "key-reused", UNPROCESSABLE_ENTITY, "The idempotency key belongs to another request", false;

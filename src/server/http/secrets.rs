@@ -313,7 +313,11 @@ async fn finish(app: &App, mut tx: Tx, caller: &Principal, change: Change) -> An
     Ok(answer)
 }
 
-fn check_living(tenant: &TenantRow) -> Answer<()> {
+/// Refuses changes of a tenant that is gone or going.
+///
+/// # Errors
+/// It is.
+pub fn check_living(tenant: &TenantRow) -> Answer<()> {
     if matches!(tenant.status, TenantStatus::Deleting | TenantStatus::Deleted) {
         return Err(ApiError::new(&problem::TENANT_STATE, "the tenant is deleted"));
     }

@@ -7,6 +7,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::id::TenantId;
+use crate::api::member::Role;
 use crate::api::name::TenantName;
 use crate::api::oauth::Scope;
 use crate::api::operation::Operation;
@@ -22,20 +23,20 @@ use crate::server::http::problem;
 use crate::server::http::shown::Accepted;
 use crate::server::provision::{NewOperation, Work};
 use crate::server::store::tenants::TenantRow;
-use crate::server::store::{StoreError, Tx, tenants};
+use crate::server::store::{StoreError, Tx, members, tenant_lists, tenants};
 
 const TENANTS: &str = "/api/v1/tenants";
+const ALL_TENANTS: &str = "/api/v1/operator/tenants";
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(list_tenants)).routes(routes!(
-        get_tenant,
-        update_tenant,
-        delete_tenant
-    ))
+    OpenApiRouter::new()
+        .routes(routes!(list_tenants))
+        .routes(routes!(list_all_tenants))
+        .routes(routes!(get_tenant, update_tenant, delete_tenant))
 }
 
-/// The account's tenants, oldest first.
+/// The tenants of which the account is a member, oldest first; for an operator also those whose owner has let support in.
 #[utoipa::path(
     get, path = "/api/v1/tenants", tag = "Tenants", params(PageQuery),
     responses((status = 200, body = Page<Tenant>))
@@ -50,30 +51,57 @@ async fn list_tenants(
     let after: Option<TenantId> = wanted.after()?;
     let mut tx = app.store.begin_read().await?;
     let rows = match &caller.tenant_id {
-        Some(only) => only_tenant(&mut tx, &caller, only, after.as_ref()).await?,
-        None => tenants::list_by_owner(&mut tx, &caller.account_id, after.as_ref(), wanted.rows()).await?,
+        Some(only) => only_tenant(&app, &mut tx, (&caller, only), after.as_ref()).await?,
+        None if caller.operator => {
+            let part = (after.as_ref(), wanted.rows());
+            tenant_lists::list_by_operator(&mut tx, &caller.account_id, app.clock.now(), part).await?
+        }
+        None => {
+            tenant_lists::list_by_member(&mut tx, &caller.account_id, after.as_ref(), wanted.rows()).await?
+        }
     };
     Ok(wanted
         .page(TENANTS, rows, |row| row.id.to_string())
         .map(|row| app.shown_tenant(row)))
 }
 
+/// Every tenant of the installation, oldest first: what it is and how it stands, nothing of what is in it.
+#[utoipa::path(
+    get, path = "/api/v1/operator/tenants", tag = "Server", params(PageQuery),
+    responses((status = 200, body = Page<Tenant>))
+)]
+async fn list_all_tenants(
+    State(app): State<App>,
+    Caller(caller): Caller,
+    Params(query): Params<PageQuery>,
+) -> Answer<Paged<Tenant>> {
+    caller.require_operator()?;
+    let wanted = Wanted::new(&query)?;
+    let after: Option<TenantId> = wanted.after()?;
+    let mut tx = app.store.begin_read().await?;
+    let rows = tenant_lists::list_living(&mut tx, after.as_ref(), wanted.rows()).await?;
+    Ok(wanted
+        .page(ALL_TENANTS, rows, |row| row.id.to_string())
+        .map(|row| app.shown_tenant(row)))
+}
+
 /// What a credential for one tenant sees of the list.
 async fn only_tenant(
+    app: &App,
     tx: &mut Tx,
-    caller: &Principal,
-    only: &TenantId,
+    (caller, only): (&Principal, &TenantId),
     after: Option<&TenantId>,
 ) -> Result<Vec<TenantRow>, StoreError> {
     let row = tenants::find(tx, only).await?;
+    let standing = caller.standing(tx, only, app.clock.now()).await?;
     Ok(row
-        .filter(|row| row.owner_id == caller.account_id && row.status != TenantStatus::Deleted)
+        .filter(|row| standing.is_some() && row.status != TenantStatus::Deleted)
         .filter(|_| after.is_none())
         .into_iter()
         .collect())
 }
 
-/// One tenant. Who may read its secrets sees the one-time token of its credentials until they are confirmed.
+/// One tenant. An owner who may read its secrets sees the one-time token of its credentials until they are confirmed.
 #[utoipa::path(
     get, path = "/api/v1/tenants/{tenant_id}", tag = "Tenants",
     responses((status = 200, body = Tenant))
@@ -84,7 +112,8 @@ async fn get_tenant(
     Ids(id): Ids<TenantId>,
 ) -> Answer<Json<Tenant>> {
     let (mut tx, row) = app.read_tenant(&caller, &id, Scope::Read).await?;
-    let may_fetch = caller.scopes.contains(&Scope::Secrets);
+    let may_fetch = caller.scopes.contains(&Scope::Secrets)
+        && members::role_of(&mut tx, &id, &caller.account_id).await? == Some(Role::Owner);
     let credentials_token = if may_fetch {
         app.provision.credentials_token(&mut tx, &id).await?
     } else {

@@ -17,6 +17,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (5, "operations", include_str!("migrations/0005_operations.sql")),
     (6, "strategy", include_str!("migrations/0006_strategy.sql")),
     (7, "rate_limits", include_str!("migrations/0007_rate_limits.sql")),
+    (8, "members", include_str!("migrations/0008_members.sql")),
     (9, "trust", include_str!("migrations/0009_trust.sql")),
 ];
 

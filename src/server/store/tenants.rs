@@ -38,7 +38,7 @@ pub struct TenantRow {
     pub name: TenantName,
     /// The DNS label: its name at creation.
     pub label: String,
-    /// Who pays for it.
+    /// Who pays for it: one of its owners.
     pub owner_id: AccountId,
     /// Where it is in its life.
     pub status: TenantStatus,
@@ -211,30 +211,6 @@ pub async fn find_by_live_label(tx: &mut Tx, label: &str) -> Result<Option<Tenan
         .transpose()
 }
 
-/// The owner's living tenants after `after`, oldest first.
-///
-/// # Errors
-/// The database fails or a row is bad.
-pub async fn list_by_owner(
-    tx: &mut Tx,
-    owner: &AccountId,
-    after: Option<&TenantId>,
-    limit: u32,
-) -> Result<Vec<TenantRow>, StoreError> {
-    tx.fetch_all(
-        "SELECT * FROM tenants WHERE owner_id = $1 AND id > $2 AND status <> 'deleted' ORDER BY id LIMIT $3",
-        vec![
-            owner.as_str().into(),
-            after.map_or("", TenantId::as_str).into(),
-            limit.into(),
-        ],
-    )
-    .await?
-    .iter()
-    .map(read)
-    .collect()
-}
-
 /// Ids of all living tenants after `after`, oldest first.
 ///
 /// # Errors
@@ -299,6 +275,21 @@ pub async fn rename(tx: &mut Tx, id: &TenantId, name: &TenantName, now: Time) ->
             "UPDATE tenants SET name = $2, live_name = $2, updated_at = $3
              WHERE id = $1 AND live_name IS NOT NULL",
             vec![id.as_str().into(), name.as_str().into(), now.into()],
+        )
+        .await?,
+    )
+}
+
+/// Has another account pay for it from now on.
+///
+/// # Errors
+/// There is no such tenant.
+pub async fn set_owner(tx: &mut Tx, id: &TenantId, owner: &AccountId, now: Time) -> Result<(), StoreError> {
+    changed_one(
+        id,
+        tx.execute(
+            "UPDATE tenants SET owner_id = $2, updated_at = $3 WHERE id = $1",
+            vec![id.as_str().into(), owner.as_str().into(), now.into()],
         )
         .await?,
     )

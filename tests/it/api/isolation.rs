@@ -7,15 +7,15 @@ use crate::api::rig::{Api, SCOPES, filled, problem, tenant_routes, text, without
 use crate::gate::harness::Client;
 
 /// A tenant that runs, with a secret, and what names its parts.
-struct Victim {
-    path: String,
-    id: String,
+pub(super) struct Victim {
+    pub(super) path: String,
+    pub(super) id: String,
     credentials: String,
     operation: String,
 }
 
 impl Victim {
-    async fn new(owner: &Client, name: &str) -> Self {
+    pub(super) async fn new(owner: &Client, name: &str) -> Self {
         let path = owner.tenant(name).await;
         owner.stage(&path, "ANTHROPIC_API_KEY", "its own").await;
         let deployed = owner.deploy(&path, name).await;
@@ -29,7 +29,7 @@ impl Victim {
         }
     }
 
-    fn route(&self, route: &Route) -> String {
+    pub(super) fn route(&self, route: &Route) -> String {
         let parameters = [
             ("tenant_id", self.id.as_str()),
             ("operation_id", &self.operation),

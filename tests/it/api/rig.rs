@@ -281,6 +281,9 @@ pub(crate) fn filled(route: &Route, parameters: &[(&str, &str)]) -> String {
         ("operation_id", id("op")),
         ("checkout_id", id("chk")),
         ("token_id", id("tok")),
+        ("account_id", id("acc")),
+        ("grant_id", id("sup")),
+        ("rule_id", id("tru")),
         ("number", "1".to_owned()),
         ("key", "ANTHROPIC_API_KEY".to_owned()),
         ("token", "spc_unknown".to_owned()),
@@ -302,6 +305,13 @@ fn body_of(route: &Route) -> Option<Value> {
         ("POST", "restore") => json!({"version": 1}),
         ("POST", "rollback") => json!({"release": 1}),
         ("POST", "reconcile") => json!({"dry_run": true}),
+        ("POST", "members") => json!({"email": "nobody@example.com", "role": "owner"}),
+        ("PATCH", "{account_id}") => json!({"role": "owner"}),
+        // Too short, so that no door is opened by it.
+        ("POST", "support-grants") => json!({"access": "full", "expires_in_seconds": 1}),
+        ("POST", "trust-rules") => json!({
+            "issuer": "https://token.actions.githubusercontent.com", "repository": "acme/shop", "ref": "main",
+        }),
         ("POST", "secrets") => json!({"key": "OPENAI_API_KEY", "value": "stolen"}),
         ("PATCH", "{key}") => json!({"value": "stolen"}),
         ("PATCH", "{tenant_id}") => json!({"name": "stolen"}),
@@ -318,7 +328,7 @@ pub(crate) fn snapshot(name: &str, shown: &str) {
     settings.set_omit_expression(true);
     for (pattern, name) in [
         (
-            r"\b(ten|op|acc|chk|req|res|tok)_[0-9a-hjkmnp-tv-z]{26}\b",
+            r"\b(ten|op|acc|chk|req|res|tok|sup|tru)_[0-9a-hjkmnp-tv-z]{26}\b",
             "${1}_ID",
         ),
         (r"\bt_[0-9a-hjkmnp-tv-z]{26}", "t_ID"),

@@ -10,7 +10,7 @@ pub(crate) fn snapshot(name: &str, said: &Said) {
     settings.set_omit_expression(true);
     for (pattern, name) in [
         (
-            r"\b(ten|op|acc|chk|req|res|tok)_[0-9a-hjkmnp-tv-z]{26}\b",
+            r"\b(ten|op|acc|chk|req|res|tok|sup)_[0-9a-hjkmnp-tv-z]{26}\b",
             "${1}_ID",
         ),
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),

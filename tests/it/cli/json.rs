@@ -42,6 +42,22 @@ const CASES: &[(&str, &str, Holds)] = &[
         "tru_01m7z1kw9cewxvaysq4q66d7ra",
         Holds::Error,
     ),
+    ("tenant members list", "", Holds::One),
+    // Nobody has an account of this address, and who is alone cannot go.
+    (
+        "tenant members add",
+        "bob@example.com --role viewer",
+        Holds::Error,
+    ),
+    (
+        "tenant members set-role",
+        "operator@example.com owner",
+        Holds::One,
+    ),
+    ("tenant members remove", "operator@example.com", Holds::Error),
+    ("tenant support open", "--access read --for 1h", Holds::One),
+    ("tenant support list", "", Holds::One),
+    ("tenant support close", "", Holds::One),
     ("tenant suspend", "", Holds::One),
     ("tenant activate", "", Holds::One),
     // Nothing was deployed yet.

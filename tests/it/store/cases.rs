@@ -12,7 +12,7 @@ use systemprompt::server::store::events::{self, NewEvent};
 use systemprompt::server::store::resources::{self, MadeBy};
 use systemprompt::server::store::secret_versions::{self, SecretRow, SecretScope};
 use systemprompt::server::store::tenants::{self, TenantRow};
-use systemprompt::server::store::{Store, StoreError, Tx, operations, releases, settings};
+use systemprompt::server::store::{Store, StoreError, Tx, operations, releases, settings, tenant_lists};
 
 use crate::sagas::rig::new_tenant;
 use crate::store::Case;
@@ -179,11 +179,11 @@ async fn lists(store: Store) {
     }
     let owner = made[0].owner_id.clone();
     let mut tx = store.begin_read().await.expect("begun");
-    let first = tenants::list_by_owner(&mut tx, &owner, None, 2)
+    let first = tenant_lists::list_by_member(&mut tx, &owner, None, 2)
         .await
         .expect("listed");
     assert_eq!(first, made[..2]);
-    let rest = tenants::list_by_owner(&mut tx, &owner, Some(&first[1].id), 2)
+    let rest = tenant_lists::list_by_member(&mut tx, &owner, Some(&first[1].id), 2)
         .await
         .expect("listed");
     assert_eq!(rest, made[2..]);

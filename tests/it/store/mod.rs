@@ -3,6 +3,7 @@
 mod audit;
 pub(crate) mod cases;
 mod logs;
+mod members;
 mod operations;
 pub(crate) mod postgres;
 mod recorded;
@@ -18,6 +19,7 @@ type Case = (&'static str, fn(Store) -> futures::future::BoxFuture<'static, ()>)
 fn all() -> Vec<Case> {
     let mut all = cases::ALL.to_vec();
     all.extend_from_slice(logs::ALL);
+    all.extend_from_slice(members::ALL);
     all.extend_from_slice(operations::ALL);
     all.extend_from_slice(signing_in::ALL);
     all.extend_from_slice(audit::ALL);
