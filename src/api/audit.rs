@@ -38,7 +38,8 @@ pub struct AuditEntry {
     pub seq: u64,
     /// When it began.
     pub at: Time,
-    /// What was shown: `session`, `api_token`, `browser`, `console` (`systemprompt server` on the machine), `nobody` …
+    /// What was shown: `session`, `api_token`, `browser`, `push_token`, `console` (`systemprompt server` on the machine),
+    /// `server` (the server itself, at its first start), `nobody` …
     pub actor: String,
     /// Which session, token or grant; at the console: which user of the machine.
     pub credential_id: Option<String>,

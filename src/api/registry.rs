@@ -22,6 +22,17 @@ pub fn tenant_image(registry: &str, tenant: &TenantId) -> String {
     format!("{registry}/{REPOSITORY}:{}", tenant_tag(tenant))
 }
 
+/// A manifest that was just pushed: rides on the answer to whoever records it, and does not go over the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pushed {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which.
+    pub digest: String,
+    /// Under which tags.
+    pub tags: Vec<String>,
+}
+
 /// `GET /tenants/{id}/registry-token`: what a push needs, for minutes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RegistryToken {

@@ -92,6 +92,7 @@ async fn verify(context: &Context) -> Result<(), CliError> {
     Err(error)
 }
 
+/// One act as people read it; the role says by which door support came in.
 fn line(entry: &AuditEntry) -> String {
     let who = entry
         .email
@@ -102,19 +103,28 @@ fn line(entry: &AuditEntry) -> String {
         Some(id) => format!("{} {id}", entry.actor),
         None => entry.actor.clone(),
     };
-    let on: Vec<&str> = [
-        entry.tenant_id.as_ref().map(TenantId::as_str),
-        entry.target.as_deref(),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+    let tenant = entry.tenant_id.as_ref().map(TenantId::as_str);
+    // The path's ids begin with the tenant's own, which stands there already.
+    let target = entry.target.as_deref().map(|target| {
+        target
+            .strip_prefix(tenant.unwrap_or("-"))
+            .unwrap_or(target)
+            .trim_start()
+    });
+    let on: Vec<&str> = [tenant, target.filter(|target| !target.is_empty())]
+        .into_iter()
+        .flatten()
+        .collect();
+    let role = match &entry.role {
+        Some(role) => format!(" as {role}"),
+        None => String::new(),
+    };
     let ended = match &entry.code {
         Some(code) => format!("{} ({code})", entry.result.as_str()),
         None => entry.result.as_str().to_owned(),
     };
     format!(
-        "{:>6}  {}  {:<8}  {}  {}  by {who} ({shown})  from {}",
+        "{:>6}  {}  {:<8}  {}  {}  by {who} ({shown}){role}  from {}",
         entry.seq,
         entry.at,
         ended,
@@ -122,4 +132,30 @@ fn line(entry: &AuditEntry) -> String {
         on.join(" "),
         entry.address.as_deref().unwrap_or("-"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::line;
+    use crate::api::audit::AuditEntry;
+    use serde_json::json;
+
+    #[test]
+    fn a_line_says_as_what_and_names_the_tenant_once() {
+        let tenant = "ten_01m7z1dc2xe25rmr706fft4ey1";
+        let entry: AuditEntry = serde_json::from_value(json!({
+            "seq": 12, "at": "2026-11-21T12:31:04.739Z", "actor": "api_token", "credential_id": "tok_1",
+            "account_id": null, "email": "op@example.com", "role": "support sup_1", "action": "get_tenant",
+            "tenant_id": tenant, "target": format!("{tenant} v2"), "address": "127.0.0.1", "result": "done",
+            "code": null, "request_id": "req_1", "previous_hash": "", "hash": ""
+        }))
+        .expect("an entry");
+        assert_eq!(
+            line(&entry),
+            format!(
+                "    12  2026-11-21T12:31:04.739Z  done      get_tenant  {tenant} v2  by op@example.com \
+                 (api_token tok_1) as support sup_1  from 127.0.0.1"
+            )
+        );
+    }
 }

@@ -37,8 +37,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::secret::SecretText;
 use crate::server::answering::{answer, behind_front, listen};
+use crate::server::auth::Auth;
 use crate::server::auth::issuers::Issuers;
-use crate::server::auth::{Auth, AuthError};
 use crate::server::billing::Billing;
 use crate::server::clock::Clock;
 use crate::server::config::exposure::BillingMode;
@@ -57,7 +57,9 @@ use crate::server::front::tls::Tls;
 use crate::server::http::{App, Limits};
 use crate::server::installation::Installation;
 pub use crate::server::maintenance::{Class, Copied, Maintenance, MaintenanceError};
-use crate::server::opening::{master_key, open_gate, open_store, signing_key, sweep_once, worker_name};
+use crate::server::opening::{
+    first_account, master_key, open_gate, open_store, signing_key, sweep_once, worker_name,
+};
 use crate::server::providers::Provider;
 use crate::server::providers::docker::DockerProvider;
 use crate::server::providers::fake::FakeProvider;
@@ -190,7 +192,7 @@ impl Server {
         let keys = Arc::new(signing_key(&installation, &settings.data, &clock)?);
         let instance = replica::agree(&installation, (&store, &clock), (&keys, &vault)).await?;
         let auth = Auth::new(store.clone(), clock.clone(), keys.clone());
-        let first = first_account(&auth, &settings, &public_url).await?;
+        let first = first_account(&auth, &settings, (&public_url, &clock)).await?;
         remember_url(&store, &public_url).await?;
         let gate = open_gate(&settings, &public_url, (&keys, &clock)).await?;
         let parts = (&store, &gate, vault, instance);
@@ -214,7 +216,8 @@ impl Server {
         provision.start().await?;
         provision.observe();
         app.tasks.spawn(sweep(app.clone()));
-        let router = http::router(&app).merge(web::router(&app)).merge(gate.router());
+        let registry = http::recorded(gate.router(), &app);
+        let router = http::router(&app).merge(web::router(&app)).merge(registry);
         let router = behind_front(http::observed(router, &app), &settings, &public_url);
         tell(Ready {
             url: public_url,
@@ -239,39 +242,6 @@ fn log_to_stderr(settings: &Settings) {
         LogFormat::Text => builder.compact().with_target(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
-}
-
-async fn first_account(
-    auth: &Auth,
-    settings: &Settings,
-    public_url: &str,
-) -> Result<Option<FirstAccount>, ServerError> {
-    if auth.has_accounts().await? {
-        return Ok(None);
-    }
-    let admin = &settings.admin;
-    let made = auth
-        .create_account(&admin.email, admin.password.clone(), true)
-        .await;
-    let account = match made {
-        // Another server of the same database was faster.
-        Err(AuthError::AccountExists(_)) => return Ok(None),
-        made => made?,
-    };
-    let link = match &admin.password {
-        Some(_) => None,
-        None => {
-            let token = auth.create_link(&account.email).await?;
-            Some(SecretText::new(format!(
-                "{public_url}{}",
-                maintenance::sign_in_path(&token)
-            )))
-        }
-    };
-    Ok(Some(FirstAccount {
-        email: account.email,
-        link,
-    }))
 }
 
 /// Keeps the address for `systemprompt server link`, which has no server to ask.

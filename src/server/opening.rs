@@ -1,16 +1,20 @@
 //! Opens what the server's own data lies in: its database, brought up to date where that may be, and its keys.
 
+use crate::api::id::RequestId;
+use crate::api::secret::SecretText;
 use crate::api::time::Time;
-use crate::server::auth::AuthError;
+use crate::server::FirstAccount;
 use crate::server::auth::keys::Keys;
+use crate::server::auth::{Auth, AuthError};
 use crate::server::clock::Clock;
 use crate::server::config::{DataFlags, DataSettings, Environment, Settings};
 use crate::server::error::ServerError;
 use crate::server::http::idempotency;
 use crate::server::installation::Installation;
-use crate::server::maintenance::MaintenanceError;
+use crate::server::maintenance::{MaintenanceError, sign_in_path};
 use crate::server::registry::{Gate, GateError, GateSettings};
 use crate::server::replica::{MASTER_KEY, ReplicaError};
+use crate::server::store::acts::{self, Act};
 use crate::server::store::{
     Store, StoreError, idempotency_keys, rate_limits, settings, used_identities, web_sessions,
 };
@@ -121,6 +125,44 @@ pub(super) fn worker_name() -> String {
         "" => process,
         host => format!("{process} on {host}"),
     }
+}
+
+/// Makes the account with which an installation begins, where there is none yet; it is the first act on record.
+///
+/// # Errors
+/// Its password is refused, or the store fails.
+pub async fn first_account(
+    auth: &Auth,
+    settings: &Settings,
+    (public_url, clock): (&str, &Clock),
+) -> Result<Option<FirstAccount>, ServerError> {
+    if auth.has_accounts().await? {
+        return Ok(None);
+    }
+    let admin = &settings.admin;
+    let act = |action: &str| Act {
+        actor: "server".to_owned(),
+        target: Some(admin.email.trim().to_lowercase()),
+        ..Act::new(action, RequestId::new(clock.uuid()).to_string(), clock.now())
+    };
+    let made = auth.create_account(&admin.email, admin.password.clone(), true);
+    let account = match acts::perform_whole(act("create_first_account"), made).await {
+        // Another server of the same database was faster.
+        Err(AuthError::AccountExists(_)) => return Ok(None),
+        made => made?,
+    };
+    let link = match &admin.password {
+        Some(_) => None,
+        None => {
+            let link = auth.create_link(&account.email);
+            let token = acts::perform_whole(act("create_sign_in_link"), link).await?;
+            Some(SecretText::new(format!("{public_url}{}", sign_in_path(&token))))
+        }
+    };
+    Ok(Some(FirstAccount {
+        email: account.email,
+        link,
+    }))
 }
 
 /// Sweeps out what has expired.

@@ -1,4 +1,8 @@
 //! Reads `.env` files: `KEY=value`, quotes, escapes, values over several lines, comments, `export`.
+//!
+//! Where docker compose and dotenv read a text alike, so does this. Where they do not, it reads like one of them, or refuses
+//! what one of them cuts short or leaves out without a word. `$` stands for itself: nothing of this machine's
+//! environment gets into a value.
 
 use crate::api::secret::SecretText;
 
@@ -67,7 +71,8 @@ impl Reader<'_> {
         let (key, rest) = self.rest.split_at(at);
         let key = key.trim();
         let key = key
-            .strip_prefix("export ")
+            .strip_prefix("export")
+            .filter(|name| name.starts_with([' ', '\t']))
             .map_or(key, str::trim_start)
             .to_owned();
         if key.is_empty() || key.contains(char::is_whitespace) {
@@ -95,7 +100,7 @@ impl Reader<'_> {
         line[..comment.unwrap_or(line.len())].trim_end().to_owned()
     }
 
-    /// Up to the same quote, over as many lines as it takes. Only double quotes know escapes.
+    /// Up to the same quote, over as many lines as it takes. Only double quotes know escapes; single ones know `\'`.
     fn quoted(&mut self, quote: char) -> Result<String, Fault> {
         let began = self.line;
         self.take_char();
@@ -117,6 +122,10 @@ impl Reader<'_> {
                     Some(other) => value.extend(['\\', other]),
                     None => {}
                 },
+                Some('\\') if quote == '\'' && self.rest.starts_with('\'') => {
+                    self.take_char();
+                    value.push('\'');
+                }
                 // Files from other systems end their lines otherwise; a value over several lines has only `\n`.
                 Some('\r') if self.rest.starts_with('\n') => {}
                 Some(character) => value.push(character),
@@ -195,6 +204,45 @@ mod tests {
             "A=\"-----BEGIN\r\nabc\r\n-----END\"\r\n",
             "-----BEGIN\nabc\n-----END",
         );
+    }
+
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Vector {
+        text: String,
+        /// What dotenv reads; nothing where it leaves the line out.
+        dotenv: Option<String>,
+        /// What compose says that it reads, where it says so.
+        #[serde(default)]
+        compose: Option<String>,
+        /// Nothing: refused.
+        ours: Option<String>,
+        /// Why, where it is not what both read.
+        #[serde(default)]
+        why: Option<String>,
+    }
+
+    #[test]
+    fn side_by_side_with_compose_and_dotenv() {
+        let vectors = include_str!("../../../tests/data/dotenv/vectors.json");
+        let vectors: Vec<Vector> = serde_json::from_str(vectors).expect("JSON");
+        assert_eq!(vectors.len(), 50);
+        for vector in vectors {
+            let text = &vector.text;
+            let read = parse(text).ok().map(|entries| {
+                assert_eq!(entries.len(), 1, "{text:?}");
+                entries[0].value.expose().to_owned()
+            });
+            assert_eq!(read, vector.ours, "{text:?}");
+            let alike = vector.compose.is_none() || vector.compose == vector.dotenv;
+            if alike && read == vector.dotenv {
+                continue;
+            }
+            assert!(vector.why.is_some(), "{text:?}: nobody says why");
+            // Never a reading of its own: like one of the two, or aloud.
+            let like_one = read == vector.dotenv || read == vector.compose;
+            assert!(read.is_none() || like_one, "{text:?}: {read:?}");
+        }
     }
 
     #[test]

@@ -42,6 +42,14 @@ pub enum AuthError {
         /// What they would have to be.
         needs: Role,
     },
+    /// An operator whom an owner has let in, but not as far as this.
+    #[error("support is let in as `{has}`, and this needs the role `{needs}`")]
+    BeyondSupport {
+        /// What they are meanwhile.
+        has: Role,
+        /// What they would have to be.
+        needs: Role,
+    },
     /// A good credential that may not do this, for another reason than its scopes.
     #[error("{0}")]
     Forbidden(&'static str),
@@ -163,13 +171,12 @@ impl Principal {
             .filter(|_| !hidden)
             .ok_or(AuthError::NotFound { what: "tenant" })?;
         self.require(scope)?;
-        if standing.role < self.needs {
-            return Err(AuthError::MissingRole {
-                has: standing.role,
-                needs: self.needs,
-            });
+        let (has, needs) = (standing.role, self.needs);
+        match standing.grant {
+            _ if has >= needs => Ok(()),
+            None => Err(AuthError::MissingRole { has, needs }),
+            Some(_) => Err(AuthError::BeyondSupport { has, needs }),
         }
-        Ok(())
     }
 
     /// For work on the account itself, which a credential for one tenant may not do.

@@ -12,6 +12,7 @@ use axum::response::Response;
 use crate::api::audit::AuditResult;
 use crate::api::id::RequestId;
 use crate::api::problem::Problem;
+use crate::api::registry::Pushed;
 use crate::server::auth::Principal;
 use crate::server::http::App;
 use crate::server::http::error::{ApiError, chain};
@@ -75,6 +76,30 @@ pub async fn record(State(app): State<App>, mut request: Request, next: Next) ->
             );
             return Err(error.into());
         }
+    }
+    Ok(response)
+}
+
+/// The layer around the registry: a manifest that was pushed is recorded. It lies there already; where its record cannot be
+/// written the push fails all the same, and is sent again.
+pub async fn record_push(State(app): State<App>, request: Request, next: Next) -> Result<Response, ApiError> {
+    let address = address_of(request.extensions());
+    let request_id = request.extensions().get::<RequestId>();
+    let request_id = request_id.map_or_else(String::new, ToString::to_string);
+    let response = next.run(request).await;
+    if let Some(pushed) = response.extensions().get::<Pushed>() {
+        let act = Act {
+            actor: "push_token".to_owned(),
+            tenant_id: Some(pushed.tenant.clone()),
+            target: Some(
+                format!("{} {}", pushed.digest, pushed.tags.join(" "))
+                    .trim_end()
+                    .to_owned(),
+            ),
+            address: Some(address),
+            ..Act::new("push_manifest", request_id, app.clock.now())
+        };
+        app.store.record(&act).await?;
     }
     Ok(response)
 }

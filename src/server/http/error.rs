@@ -3,6 +3,7 @@
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use crate::api::member::Role;
 use crate::api::oauth::Scope;
 use crate::api::problem::{FieldError, Problem};
 use crate::server::auth::AuthError;
@@ -184,6 +185,13 @@ impl From<AuthError> for ApiError {
             AuthError::MissingRole { needs, .. } => Self::new(&problem::FORBIDDEN, text).hint(format!(
                 "an owner of the tenant can give it to you: `systemprompt tenant members set-role EMAIL {needs}`"
             )),
+            AuthError::BeyondSupport { needs, .. } => Self::new(&problem::FORBIDDEN, text).hint(
+                if needs == Role::Owner {
+                    "support never does this: it is an owner's alone"
+                } else {
+                    "an owner can let you in further: `systemprompt tenant support open --access full --for 2h`"
+                },
+            ),
             AuthError::Forbidden(_) => Self::new(&problem::FORBIDDEN, text),
             AuthError::NotFound { what } => Self::not_found(what),
             AuthError::Invalid { field, detail } => Self::invalid(field, detail),

@@ -198,6 +198,11 @@ pub fn router(app: &App) -> Router {
         .with_state(app.clone())
 }
 
+/// The registry's router, whose pushes are recorded.
+pub fn recorded(gate: Router, app: &App) -> Router {
+    gate.layer(from_fn_with_state(app.clone(), acts::record_push))
+}
+
 /// Adds to the whole server's router what every request passes through.
 pub fn observed(router: Router, app: &App) -> Router {
     router

@@ -9,7 +9,7 @@ use axum::response::Response;
 use bytes::Bytes;
 
 use crate::api::id::TenantId;
-use crate::api::registry::REPOSITORY;
+use crate::api::registry::{Pushed, REPOSITORY};
 use crate::server::registry::Inner;
 use crate::server::registry::digest::{Algorithm, Digest};
 use crate::server::registry::document::{Child, Document};
@@ -174,6 +174,11 @@ pub(super) async fn write(
             .await?;
     }
     tracing::info!(%tenant, %digest, ?tags, size_bytes = bytes.len(), "a manifest was pushed");
+    let pushed = Pushed {
+        tenant: tenant.clone(),
+        digest: digest.to_string(),
+        tags: tags.clone(),
+    };
     let mut headers = vec![
         (LOCATION, format!("/v2/{REPOSITORY}/manifests/{digest}")),
         (CONTENT_DIGEST, digest.to_string()),
@@ -182,7 +187,9 @@ pub(super) async fn write(
     if matches!(reference, Reference::Digest(_)) {
         headers.extend(tags.into_iter().map(|tag| (OCI_TAG, tag)));
     }
-    Ok(answer(StatusCode::CREATED, headers, ()))
+    let mut response = answer(StatusCode::CREATED, headers, ());
+    response.extensions_mut().insert(pushed);
+    Ok(response)
 }
 
 /// `DELETE`: a tag alone, or a manifest with the tags that point to it.

@@ -94,12 +94,14 @@ async fn what_is_done_to_a_tenant_is_on_its_record() {
     assert_eq!(intruder.delete(&tenant).await.status, 404);
     api.owner.succeeded(&api.owner.delete(&tenant).await).await;
     let entries = api.owner.list(&format!("{tenant}/audit?limit=200")).await;
+    let id = format!("tenant-{}", tenant.rsplit('/').next().expect("an id"));
     assert_eq!(
         told(&entries, 0),
         [
             "create_checkout done -",
             "create_secret done -",
             "get_registry_token done -",
+            "push_manifest done -",
             "deploy_tenant done -",
             "restart_tenant done -",
             "delete_tenant refused forbidden",
@@ -107,6 +109,12 @@ async fn what_is_done_to_a_tenant_is_on_its_record() {
         ]
     );
     assert_eq!(entries[1]["target"], "OPENAI_API_KEY");
+    let pushed = text(&entries[3]["target"]);
+    assert!(pushed.starts_with("sha256:") && pushed.ends_with(&id), "{pushed}");
+    assert_eq!(
+        (&entries[3]["actor"], &entries[3]["address"]),
+        (&json!("push_token"), &json!("127.0.0.1"))
+    );
     assert_eq!(entries[1]["role"], "owner");
     let whole = serde_json::to_string(&all(&api).await).expect("JSON");
     assert!(!whole.contains("sk-canary"));
@@ -132,6 +140,11 @@ async fn signing_in_is_on_record() {
         &format!("{PASSWORD}\n"),
     );
     let before = all(&api).await;
+    assert_eq!(told(&before, 0)[0], "create_first_account done -");
+    assert_eq!(
+        (&before[0]["actor"], &before[0]["target"]),
+        (&json!("server"), &json!(Server::EMAIL))
+    );
     assert!(told(&before, 0).contains(&"create_account done -".to_owned()));
     let browser = api.anonymous();
     for (email, password) in [

@@ -43,7 +43,13 @@ async fn an_operator_gets_in_by_the_door_alone() {
     assert_eq!(api.owner.get(&format!("{tenant}/logs")).await.status, 409);
     let secret = json!({"key": "A_KEY", "value": "theirs"});
     let path = format!("{tenant}/secrets?stage=true");
-    assert_eq!(problem(&api.owner.post(&path, &secret).await).0, 403);
+    let refused = api.owner.post(&path, &secret).await;
+    assert_eq!(problem(&refused).0, 403);
+    let hint = text(&refused.json()["hint"]);
+    assert!(
+        hint.contains("`systemprompt tenant support open --access full"),
+        "{hint}"
+    );
     assert_eq!(
         told(&carol, &tenant, &door).await,
         ["get_tenant done", "list_logs refused", "create_secret refused"]
