@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::from_fn_with_state;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
 use crate::server::config::Settings;
@@ -80,18 +80,45 @@ fn cors(origins: &[String]) -> CorsLayer {
         .max_age(Duration::from_secs(600))
 }
 
+/// What ends the server.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on they do not end the process, but are waited for.
+    ///
+    /// # Errors
+    /// Signals cannot be had.
+    pub fn wait_for() -> Result<Self, ServerError> {
+        let wait = |kind| signal(kind).map_err(ServerError::Serve);
+        Ok(Self {
+            terminate: wait(SignalKind::terminate())?,
+            interrupt: wait(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits until one has come.
+    pub async fn told(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 /// Serves until a signal comes, then ends everything within ten seconds.
 ///
 /// # Errors
-/// Signals cannot be had, or the socket fails.
+/// The socket fails.
 pub async fn answer(
-    listener: TcpListener,
-    tls: Option<Tls>,
+    (listener, tls): (TcpListener, Option<Tls>),
     router: axum::Router,
     app: &App,
+    mut signals: Signals,
 ) -> Result<(), ServerError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(ServerError::Serve)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServerError::Serve)?;
     if let Some(tls) = tls.clone() {
         app.tasks.spawn(keep_fresh(tls, app.clone()));
     }
@@ -101,8 +128,7 @@ pub async fn answer(
     let server = axum::serve(door, service).with_graceful_shutdown(stopping.clone().cancelled_owned());
     let mut serving = app.tasks.spawn(async move { server.await });
     let ended = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
+        () = signals.told() => None,
         ended = &mut serving => Some(ended),
     };
     tracing::info!("stopping: no new work, streams end, running steps finish or are given back");

@@ -29,14 +29,13 @@ pub mod web;
 pub mod world;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::secret::SecretText;
-use crate::server::answering::{answer, behind_front, listen};
+use crate::server::answering::{Signals, answer, behind_front, listen};
 use crate::server::auth::Auth;
 use crate::server::auth::issuers::Issuers;
 use crate::server::billing::Billing;
@@ -55,10 +54,11 @@ use crate::server::edge::{Edge, EdgeSettings};
 pub use crate::server::error::ServerError;
 use crate::server::front::tls::Tls;
 use crate::server::http::{App, Limits};
-use crate::server::installation::Installation;
+use crate::server::installation::{Hold, Installation};
 pub use crate::server::maintenance::{Class, Copied, Maintenance, MaintenanceError};
 use crate::server::opening::{
-    first_account, master_key, open_gate, open_store, signing_key, sweep_once, worker_name,
+    first_account, master_key, metrics_recorder, open_gate, open_store, signing_key, sweep, sweep_once,
+    worker_name,
 };
 use crate::server::providers::Provider;
 use crate::server::providers::docker::DockerProvider;
@@ -71,9 +71,6 @@ pub use crate::server::store::roles::{Roles, check_name};
 use crate::server::store::{Store, StoreError, settings};
 use crate::server::vault::Vault;
 use crate::server::world::World;
-
-/// How often what has expired is swept out.
-const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
 /// What is told once the server answers.
 #[derive(Debug)]
@@ -171,64 +168,100 @@ impl Server {
     /// # Errors
     /// It cannot start.
     pub async fn run(flags: ServeFlags, clock: Clock, tell: impl FnOnce(Ready)) -> Result<(), ServerError> {
-        let settings = Settings::resolve(flags, &Environment::read())?;
-        log_to_stderr(&settings);
-        if let Some(folder) = settings.failpoints.clone() {
-            failpoint::watch(folder);
-        }
-        let installation = Installation::open(&settings.data.directory)?;
-        let _held = installation.hold(settings.data.postgres.is_some())?;
-        let listener = listen(settings.listen).await?;
-        let address = listener.local_addr().map_err(ServerError::Serve)?;
-        let public_url = settings.public_url_at(address);
-        let tls = settings.exposure.tls.clone().map(Tls::open).transpose()?;
-        let vault = master_key(&installation, &settings.data, &clock)?;
-        if safety::is_exposed(&settings, address) {
-            let findings = safety::of_settings(&settings, &public_url, vault.is_weak());
-            ServerError::refuse_careless(findings)?;
-        }
-        let store = open_store(&installation, &settings).await?;
-        sweep_once(&store, clock.now(), matches!(store, Store::Sqlite { .. })).await?;
-        let keys = Arc::new(signing_key(&installation, &settings.data, &clock)?);
-        let instance = replica::agree(&installation, (&store, &clock), (&keys, &vault)).await?;
-        let auth = Auth::new(store.clone(), clock.clone(), keys.clone());
-        let first = first_account(&auth, &settings, (&public_url, &clock)).await?;
-        remember_url(&store, &public_url).await?;
-        let gate = open_gate(&settings, &public_url, (&keys, &clock)).await?;
-        let parts = (&store, &gate, vault, instance);
-        let (provision, edge) = provision(&installation, &settings, parts, &clock).await?;
-        let app = App::new(http::Parts {
-            limits: Limits::new(&clock, &store),
-            billing: Billing::new(clock.clone(), provision.clone(), keys.derive("pay-page"))?
-                .with_sandbox(settings.exposure.billing == BillingMode::Sandbox),
-            metrics: metrics_recorder()?,
-            issuers: Issuers::new(settings.exposure.ci_issuers.clone(), clock.clone()),
-            clock,
-            store: store.clone(),
-            auth,
-            gate: gate.clone(),
-            provision: provision.clone(),
-            public_url: public_url.clone(),
-            ready: http::health::Readiness::default(),
-            stopping: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-        });
-        provision.start().await?;
-        provision.observe();
-        app.tasks.spawn(sweep(app.clone()));
-        let registry = http::recorded(gate.router(), &app);
-        let router = http::router(&app).merge(web::router(&app)).merge(registry);
-        let router = behind_front(http::observed(router, &app), &settings, &public_url);
-        tell(Ready {
-            url: public_url,
-            tenant_url: edge.url("NAME"),
-            first,
-        });
-        let served = answer(listener, tls, router, &app).await;
-        store.close().await;
+        // From the first moment on: the first process of a container is not ended by a signal that nobody waits for.
+        let mut signals = Signals::wait_for()?;
+        let booted = tokio::select! {
+            booted = boot(flags, clock, tell) => booted?,
+            // What is half made is found and completed by the next start, as after a crash.
+            () = signals.told() => {
+                tracing::info!("told to stop before it answered");
+                return Ok(());
+            }
+        };
+        let Booted {
+            listener,
+            tls,
+            router,
+            app,
+            held: _held,
+        } = booted;
+        let served = answer((listener, tls), router, &app, signals).await;
+        app.store.close().await;
         tracing::info!("stopped");
         served
     }
+}
+
+/// A server that may answer; nobody else works on its data while it holds it.
+struct Booted {
+    listener: TcpListener,
+    tls: Option<Tls>,
+    router: axum::Router,
+    app: App,
+    held: Hold,
+}
+
+async fn boot(flags: ServeFlags, clock: Clock, tell: impl FnOnce(Ready)) -> Result<Booted, ServerError> {
+    let settings = Settings::resolve(flags, &Environment::read())?;
+    log_to_stderr(&settings);
+    if let Some(folder) = settings.failpoints.clone() {
+        failpoint::watch(folder);
+    }
+    let installation = Installation::open(&settings.data.directory)?;
+    let held = installation.hold(settings.data.postgres.is_some())?;
+    let listener = listen(settings.listen).await?;
+    let address = listener.local_addr().map_err(ServerError::Serve)?;
+    let public_url = settings.public_url_at(address);
+    let tls = settings.exposure.tls.clone().map(Tls::open).transpose()?;
+    let vault = master_key(&installation, &settings.data, &clock)?;
+    if safety::is_exposed(&settings, address) {
+        let findings = safety::of_settings(&settings, &public_url, vault.is_weak());
+        ServerError::refuse_careless(findings)?;
+    }
+    let store = open_store(&installation, &settings).await?;
+    sweep_once(&store, clock.now(), matches!(store, Store::Sqlite { .. })).await?;
+    let keys = Arc::new(signing_key(&installation, &settings.data, &clock)?);
+    let instance = replica::agree(&installation, (&store, &clock), (&keys, &vault)).await?;
+    let auth = Auth::new(store.clone(), clock.clone(), keys.clone());
+    let first = first_account(&auth, &settings, (&public_url, &clock)).await?;
+    remember_url(&store, &public_url).await?;
+    let gate = open_gate(&settings, &public_url, (&keys, &clock)).await?;
+    let parts = (&store, &gate, vault, instance);
+    let (provision, edge) = provision(&installation, &settings, parts, &clock).await?;
+    let app = App::new(http::Parts {
+        limits: Limits::new(&clock, &store),
+        billing: Billing::new(clock.clone(), provision.clone(), keys.derive("pay-page"))?
+            .with_sandbox(settings.exposure.billing == BillingMode::Sandbox),
+        metrics: metrics_recorder()?,
+        issuers: Issuers::new(settings.exposure.ci_issuers.clone(), clock.clone()),
+        clock,
+        store: store.clone(),
+        auth,
+        gate: gate.clone(),
+        provision: provision.clone(),
+        public_url: public_url.clone(),
+        ready: http::health::Readiness::default(),
+        stopping: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+    });
+    provision.start().await?;
+    provision.observe();
+    app.tasks.spawn(sweep(app.clone()));
+    let registry = http::recorded(gate.router(), &app);
+    let router = http::router(&app).merge(web::router(&app)).merge(registry);
+    let router = behind_front(http::observed(router, &app), &settings, &public_url);
+    tell(Ready {
+        url: public_url,
+        tenant_url: edge.url("NAME"),
+        first,
+    });
+    Ok(Booted {
+        listener,
+        tls,
+        router,
+        app,
+        held,
+    })
 }
 
 fn log_to_stderr(settings: &Settings) {
@@ -319,38 +352,4 @@ async fn provision(
         },
     });
     Ok((provision, edge))
-}
-
-fn metrics_recorder() -> Result<PrometheusHandle, ServerError> {
-    let recorder = PrometheusBuilder::new()
-        .set_buckets(&[
-            0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
-        ])?
-        .build_recorder();
-    let handle = recorder.handle();
-    // A second server in one process (tests) keeps the first one's counters.
-    let _ = metrics::set_global_recorder(recorder);
-    Ok(handle)
-}
-
-/// Sweeps out what has expired until the server stops.
-async fn sweep(app: App) {
-    loop {
-        tokio::select! {
-            () = app.stopping.cancelled() => return,
-            () = tokio::time::sleep(SWEEP_EVERY) => {}
-        }
-        if let Err(error) = sweep_once(&app.store, app.clock.now(), false).await {
-            tracing::warn!(
-                error = http::error::chain(&error),
-                "failed to sweep out what has expired"
-            );
-        }
-        if let Err(error) = app.gate.sweep().await {
-            tracing::warn!(error = http::error::chain(&error), "failed to sweep the registry");
-        }
-        if let Err(error) = app.provision.collect_images().await {
-            tracing::warn!(error = http::error::chain(&error), "failed to collect images");
-        }
-    }
 }

@@ -1,5 +1,9 @@
 //! Opens what the server's own data lies in: its database, brought up to date where that may be, and its keys.
 
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+
 use crate::api::id::RequestId;
 use crate::api::secret::SecretText;
 use crate::api::time::Time;
@@ -9,7 +13,8 @@ use crate::server::auth::{Auth, AuthError};
 use crate::server::clock::Clock;
 use crate::server::config::{DataFlags, DataSettings, Environment, Settings};
 use crate::server::error::ServerError;
-use crate::server::http::idempotency;
+use crate::server::http::error::chain;
+use crate::server::http::{App, idempotency};
 use crate::server::installation::Installation;
 use crate::server::maintenance::{MaintenanceError, sign_in_path};
 use crate::server::registry::{Gate, GateError, GateSettings};
@@ -19,6 +24,9 @@ use crate::server::store::{
     Store, StoreError, idempotency_keys, rate_limits, settings, used_identities, web_sessions,
 };
 use crate::server::vault::{KeySource, Vault, VaultError};
+
+/// How often what has expired is swept out.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
 /// The database, with every migration that this program knows.
 ///
@@ -165,6 +173,19 @@ pub async fn first_account(
     }))
 }
 
+/// What counts, for `/metrics`.
+pub(super) fn metrics_recorder() -> Result<PrometheusHandle, ServerError> {
+    let recorder = PrometheusBuilder::new()
+        .set_buckets(&[
+            0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+        ])?
+        .build_recorder();
+    let handle = recorder.handle();
+    // A second server in one process (tests) keeps the first one's counters.
+    let _ = metrics::set_global_recorder(recorder);
+    Ok(handle)
+}
+
 /// Sweeps out what has expired.
 ///
 /// `alone`: no other server has requests under way, so every claim without an answer is a dead one.
@@ -180,4 +201,23 @@ pub async fn sweep_once(store: &Store, now: Time, alone: bool) -> Result<(), Sto
     used_identities::delete_expired(&mut tx, now).await?;
     rate_limits::delete_full(&mut tx, now.as_millis()).await?;
     tx.commit().await
+}
+
+/// Sweeps out what has expired until the server stops.
+pub(super) async fn sweep(app: App) {
+    loop {
+        tokio::select! {
+            () = app.stopping.cancelled() => return,
+            () = tokio::time::sleep(SWEEP_EVERY) => {}
+        }
+        if let Err(error) = sweep_once(&app.store, app.clock.now(), false).await {
+            tracing::warn!(error = chain(&error), "failed to sweep out what has expired");
+        }
+        if let Err(error) = app.gate.sweep().await {
+            tracing::warn!(error = chain(&error), "failed to sweep the registry");
+        }
+        if let Err(error) = app.provision.collect_images().await {
+            tracing::warn!(error = chain(&error), "failed to collect images");
+        }
+    }
 }

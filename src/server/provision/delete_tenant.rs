@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use crate::api::receipt::{Receipt, ReceiptLine};
 use crate::api::tenant::{DatabaseKind, TenantStatus};
+use crate::server::edge::Traffic;
 use crate::server::failpoint;
 use crate::server::provision::context::{Case, Failure, Parts, StepContext, StepError};
 use crate::server::provision::create_tenant::drop_database;
@@ -50,7 +51,15 @@ impl Saga for DeleteTenant {
                     "tenant_deleting",
                     "everything of the tenant is being removed",
                 ))),
-            "stop-machines" => stop_all_but(cx, None, parts.settings.grace).await,
+            "stop-machines" => {
+                // Visitors are told at once, instead of waiting for machines that end.
+                let spec = cx.case.spec()?;
+                let network = parts.provider.edge_network(&spec);
+                if parts.edge.attached(&spec.label, network.as_deref()).await? {
+                    parts.edge.switch(&spec.label, Traffic::Nobody).await?;
+                }
+                stop_all_but(cx, None, parts.settings.grace).await
+            }
             "detach-edge" => {
                 let spec = cx.case.spec()?;
                 let network = parts.provider.edge_network(&spec);

@@ -1,10 +1,11 @@
 //! Starting, stopping and starting again; what is said when the server cannot start; work on its data beside it.
 
 use std::net::TcpListener;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
-use systemprompt::server::world::Fault;
+use systemprompt::server::world::{Fault, World};
 
 use crate::api::rig::{Api, free, text};
 use crate::cli::rig::{House, Said, Server, said};
@@ -109,6 +110,29 @@ fn a_second_server_on_the_same_data_is_refused() {
         &data,
     ];
     snapshot("serve-held", &server.run(&arguments), &data);
+}
+
+/// As the first process of a container it would not be ended by a signal that it does not wait for.
+#[test]
+fn it_may_be_told_to_stop_before_it_answers() {
+    let (house, data) = house();
+    std::fs::create_dir(&data).expect("a folder");
+    let world = World::open(&house.path("data/world.json")).expect("a world");
+    let slow = Fault::Delay { millis: 60_000 };
+    world.plan("provider.ping", 1, slow).expect("planned");
+    let mut command = house.command(&["serve", "--listen", "127.0.0.1:0"]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut server = command.spawn().expect("the program runs");
+    while world.calls("provider.ping").expect("a world") == 0 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let began = Instant::now();
+    let pid = server.id().to_string();
+    let told = Command::new("kill").args(["-TERM", &pid]).status();
+    assert!(told.expect("kill runs").success());
+    assert_eq!(server.wait().expect("its end").code(), Some(0));
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(10), "it took {took:?}");
 }
 
 #[test]

@@ -12,7 +12,11 @@ fn proof() -> Proof {
         prepared: prepared(&[Work::CreateTenant, deploy(DIGEST)]),
         work: Work::DeleteTenant,
         complete: gone,
-        clean: |_, seen| {
+        clean: |rig, seen| {
+            let ended = rig.world.calls("provider.end_machine").expect("world");
+            if ended > 0 {
+                assert_ne!(seen.traffic.as_deref(), Some("v1"), "visitors are told first");
+            }
             assert_eq!(seen.tenant.status, TenantStatus::Deleting);
             assert_eq!(seen.event_names().last(), Some(&"operation_stuck"));
         },

@@ -55,10 +55,12 @@ fn releases_that_run_alone_lose_no_request() {
         ("longest", held[held.len() - 1]),
     ] {
         println!(
-            "{which} wait: {} ms; the engine stopped the old and started the new one in {} ms, which answered after {} ms",
+            "{which} wait: {} ms of {} ms; the engine stopped the old and started the new one in {} ms, which answered after {} ms; {} waited",
             held.longest_ms,
+            held.held_ms,
             engine(&held),
-            held.ready_ms
+            held.ready_ms,
+            held.requests
         );
     }
 }
@@ -66,6 +68,7 @@ fn releases_that_run_alone_lose_no_request() {
 /// What the operation says of the time in which requests were held.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Deserialize)]
 struct Held {
+    held_ms: u64,
     stop_ms: u64,
     start_ms: u64,
     ready_ms: u64,

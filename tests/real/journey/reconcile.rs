@@ -20,6 +20,15 @@ fn reconciled(place: &Place, more: &[&str]) -> Vec<String> {
         .collect()
 }
 
+/// A container without labels, which nobody else removes when the test fails.
+struct Stranger(String);
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        docker(&["rm", "--force", &self.0]);
+    }
+}
+
 #[test]
 fn what_is_taken_away_by_hand_comes_back_and_strangers_stay() {
     need!(available());
@@ -32,9 +41,9 @@ fn what_is_taken_away_by_hand_comes_back_and_strangers_stay() {
     assert_eq!(reconciled(&place, &[]), [] as [&str; 0]);
 
     // The name is one that the tenant's next release may have, the labels are nobody's.
-    let stranger = machine.replace("-v1", "-v77");
+    let stranger = Stranger(machine.replace("-v1", "-v77"));
     let image = docker(&["inspect", "--format", "{{.Image}}", &machine]);
-    docker(&["create", "--name", &stranger, image.trim()]);
+    docker(&["create", "--name", &stranger.0, image.trim()]);
 
     docker(&["kill", &machine]);
     assert_eq!(reconciled(&place, &["--dry-run"]), ["machine ended"]);
@@ -67,8 +76,7 @@ fn what_is_taken_away_by_hand_comes_back_and_strangers_stay() {
         "--all",
         "--quiet",
         "--filter",
-        &format!("name=^{stranger}$"),
+        &format!("name=^{}$", stranger.0),
     ]);
     assert!(!there.trim().is_empty(), "what is not ours is not touched");
-    docker(&["rm", "--force", &stranger]);
 }
