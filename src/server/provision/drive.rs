@@ -64,14 +64,16 @@ struct Worker<'a> {
 
 /// Works on a claimed operation until it ends, waits, or is somebody else's.
 pub(super) async fn drive(inner: &Inner, claimed: &OperationRow) {
-    failpoint::within(|| claimed.kind.clone(), go_on(inner, claimed)).await;
+    // What calls hold each other by value, each of their frames holds: here and below the chain is cut, since the stack
+    // of a worker's thread ends before the longest of them does.
+    failpoint::within(|| claimed.kind.clone(), Box::pin(go_on(inner, claimed))).await;
 }
 
 async fn go_on(inner: &Inner, claimed: &OperationRow) {
     inner.checkpoint(Checkpoint::Claimed).await;
     let mut failures = 0;
     loop {
-        match turn(inner, claimed).await {
+        match Box::pin(turn(inner, claimed)).await {
             Ok(Turn::GoOn) => failures = 0,
             Ok(Turn::LetGo) => return,
             Err(StoreError::Fenced { id }) => {
@@ -133,8 +135,8 @@ async fn turn(inner: &Inner, claimed: &OperationRow) -> Result<Turn, StoreError>
             inner.checkpoint(Checkpoint::Concluded).await;
             Ok(Turn::LetGo)
         }
-        Next::Run(at) => run_step(Worker { inner, saga, case }, at, StepStatus::Running).await,
-        Next::Undo(at) => run_step(Worker { inner, saga, case }, at, StepStatus::Undoing).await,
+        Next::Run(at) => Box::pin(run_step(Worker { inner, saga, case }, at, StepStatus::Running)).await,
+        Next::Undo(at) => Box::pin(run_step(Worker { inner, saga, case }, at, StepStatus::Undoing)).await,
     }
 }
 
@@ -151,7 +153,7 @@ async fn run_step(worker: Worker<'_>, at: usize, status: StepStatus) -> Result<T
         };
         format!("{kind}/{}{undo}", step.unwrap_or_default())
     };
-    failpoint::within(scope, worker.step(at, status)).await
+    failpoint::within(scope, Box::pin(worker.step(at, status))).await
 }
 
 /// Nothing was begun, so the tenant is as it was before; one that does not exist yet is not as it shall be.
@@ -199,7 +201,7 @@ impl Worker<'_> {
             // A step that ends the process every time must not do so for ever.
             Err(gave_up(definition, before.error.as_deref()))
         } else {
-            self.act(definition, status).await?
+            Box::pin(self.act(definition, status)).await?
         };
         inner.checkpoint(Checkpoint::Acted).await;
         let turn = self.record((at, definition), status, (before, outcome)).await?;

@@ -135,18 +135,18 @@ pub(super) async fn bring(
     (release, slot): (&Release, LoginSlot),
 ) -> Result<Effects, StepError> {
     match step {
-        "pull" => pull(cx, release, slot).await,
-        "start-machine" => start_machine(cx, release, slot).await,
-        "wait-ready" => wait_ready(cx, release, slot).await,
-        "switch-traffic" => switch_traffic(cx, release).await,
-        _ => drain_old(cx).await,
+        "pull" => Box::pin(pull(cx, release, slot)).await,
+        "start-machine" => Box::pin(start_machine(cx, release, slot)).await,
+        "wait-ready" => Box::pin(wait_ready(cx, release, slot)).await,
+        "switch-traffic" => Box::pin(switch_traffic(cx, release)).await,
+        _ => Box::pin(drain_old(cx)).await,
     }
 }
 
 /// The same for the release that this operation makes: with the switch its memory becomes the tenant's.
 pub(super) async fn bring_own(cx: &StepContext<'_>, step: &str) -> Result<Effects, StepError> {
     let release = own_release(cx).await?.release;
-    let effects = bring(cx, step, (&release, cx.case.tenant.login_slot)).await?;
+    let effects = Box::pin(bring(cx, step, (&release, cx.case.tenant.login_slot))).await?;
     Ok(match step {
         "switch-traffic" => effects.change(Change::Memory(release.memory_mb)),
         _ => effects,
@@ -209,7 +209,7 @@ pub(super) async fn wait_ready(
 ) -> Result<Effects, StepError> {
     let spec = machine_spec(cx, release, slot).await?;
     if let Some(old) = handover::predecessor(cx, release).await? {
-        return handover::take_over(cx, (release, &spec), &old).await;
+        return Box::pin(handover::take_over(cx, (release, &spec), &old)).await;
     }
     let (settings, machine) = (&cx.parts.settings, machine_of(cx)?);
     let patience = Patience {
@@ -272,7 +272,7 @@ async fn undo_start_machine(cx: &StepContext<'_>) -> Result<Effects, StepError> 
     let serving = current_release(cx).await?.filter(|row| row.machine_id.is_some());
     let own = own_release(cx).await?.release;
     if let Some(old) = handover::predecessor(cx, &own).await? {
-        return handover::give_back(cx, &old).await;
+        return Box::pin(handover::give_back(cx, &old)).await;
     }
     // The edge may have been told of the new one, though its answer was lost.
     let traffic = match &serving {
