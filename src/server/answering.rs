@@ -12,7 +12,8 @@ use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 use crate::server::config::Settings;
 use crate::server::error::ServerError;
 use crate::server::front::tls::Tls;
-use crate::server::front::{Door, Peer, Trust, introduce};
+use crate::server::front::serving::serve;
+use crate::server::front::{Door, Trust, introduce};
 use crate::server::http::App;
 use crate::server::http::error::chain;
 
@@ -110,29 +111,21 @@ impl Signals {
 }
 
 /// Serves until a signal comes, then ends everything within ten seconds.
-///
-/// # Errors
-/// The socket fails.
 pub async fn answer(
     (listener, tls): (TcpListener, Option<Tls>),
     router: axum::Router,
     app: &App,
     mut signals: Signals,
-) -> Result<(), ServerError> {
+) {
     if let Some(tls) = tls.clone() {
         app.tasks.spawn(keep_fresh(tls, app.clone()));
     }
-    let service = router.into_make_service_with_connect_info::<Peer>();
-    let stopping = app.stopping.clone();
     let door = Door::new(listener, tls);
-    let server = axum::serve(door, service).with_graceful_shutdown(stopping.clone().cancelled_owned());
-    let mut serving = app.tasks.spawn(async move { server.await });
-    let ended = tokio::select! {
-        () = signals.told() => None,
-        ended = &mut serving => Some(ended),
-    };
+    app.tasks
+        .spawn(serve(door, router, app.stopping.clone(), app.tasks.clone()));
+    signals.told().await;
     tracing::info!("stopping: no new work, streams end, running steps finish or are given back");
-    stopping.cancel();
+    app.stopping.cancel();
     app.tasks.close();
     let drain = async {
         if tokio::time::timeout(DRAIN_WITHIN, app.tasks.wait())
@@ -143,10 +136,6 @@ pub async fn answer(
         }
     };
     tokio::join!(drain, app.provision.stop());
-    match ended {
-        Some(Ok(Err(error))) => Err(ServerError::Serve(error)),
-        _ => Ok(()),
-    }
 }
 
 /// Reads the certificate again when its files change.

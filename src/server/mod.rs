@@ -185,10 +185,10 @@ impl Server {
             app,
             held: _held,
         } = booted;
-        let served = answer((listener, tls), router, &app, signals).await;
+        answer((listener, tls), router, &app, signals).await;
         app.store.close().await;
         tracing::info!("stopped");
-        served
+        Ok(())
     }
 }
 
