@@ -11,8 +11,8 @@ use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
 use crate::server::config::Settings;
 use crate::server::error::ServerError;
-use crate::server::front::tls::Tls;
 use crate::server::front::serving::serve;
+use crate::server::front::tls::Tls;
 use crate::server::front::{Door, Trust, introduce};
 use crate::server::http::App;
 use crate::server::http::error::chain;

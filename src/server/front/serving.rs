@@ -50,7 +50,9 @@ async fn serve_within(
         };
         let builder = protocol(is_http2(&stream), head_within);
         let service = TowerToHyperService::new(introduced(router.clone(), address));
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = builder
+            .serve_connection(TokioIo::new(stream), service)
+            .into_owned();
         let connection = graceful.watch(connection);
         tasks.spawn(async move {
             if let Err(error) = connection.await {
@@ -99,7 +101,11 @@ fn protocol(http2: bool, head_within: Duration) -> Builder<TokioExecutor> {
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PONG_WITHIN)
         .max_concurrent_streams(MAX_STREAMS);
-    if http2 { builder.http2_only() } else { builder.http1_only() }
+    if http2 {
+        builder.http2_only()
+    } else {
+        builder.http1_only()
+    }
 }
 
 #[cfg(test)]
@@ -127,12 +133,30 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let router = Router::new()
-            .route("/", get(|ConnectInfo(Peer(peer))| async move { peer.ip().to_string() }))
-            .route("/slow", get(|| async { tokio::time::sleep(Duration::from_millis(600)).await; "late" }));
+            .route(
+                "/",
+                get(|ConnectInfo(Peer(peer))| async move { peer.ip().to_string() }),
+            )
+            .route(
+                "/slow",
+                get(|| async {
+                    tokio::time::sleep(Duration::from_millis(600)).await;
+                    "late"
+                }),
+            );
         let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
         let running = (stopping.clone(), tasks.clone());
-        tasks.spawn(serve_within(Door::new(listener, None), router, running, head_within));
-        Served { address, stopping, tasks }
+        tasks.spawn(serve_within(
+            Door::new(listener, None),
+            router,
+            running,
+            head_within,
+        ));
+        Served {
+            address,
+            stopping,
+            tasks,
+        }
     }
 
     async fn rest(stream: &mut TcpStream) -> String {
@@ -153,7 +177,10 @@ mod tests {
         }
         // A handler may take longer than that, and the next request of the connection is waited for again.
         let mut stream = TcpStream::connect(served.address).await.expect("connected");
-        stream.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("written");
+        stream
+            .write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .expect("written");
         let answer = rest(&mut stream).await;
         assert!(answer.contains("200 OK") && answer.ends_with("late"), "{answer}");
     }
@@ -162,11 +189,15 @@ mod tests {
     async fn what_was_begun_is_answered_and_idle_connections_end() {
         let served = served(Duration::from_secs(60)).await;
         let mut idle = TcpStream::connect(served.address).await.expect("connected");
-        idle.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("written");
+        idle.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .expect("written");
         let mut first = [0; 15];
         idle.read_exact(&mut first).await.expect("answered");
         let mut busy = TcpStream::connect(served.address).await.expect("connected");
-        busy.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("written");
+        busy.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .expect("written");
         tokio::time::sleep(Duration::from_millis(100)).await;
         served.stopping.cancel();
         served.tasks.close();

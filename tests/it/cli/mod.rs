@@ -4,6 +4,7 @@ pub(crate) mod answers;
 mod browser;
 mod faults;
 mod following;
+mod house;
 mod json;
 mod login;
 mod lost;
