@@ -6,8 +6,6 @@ use futures::StreamExt as _;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use systemprompt::api::id::TenantId;
-use systemprompt::server::store;
-use systemprompt::server::store::events::NewEvent;
 use systemprompt::server::world::Fault;
 
 use crate::api::rig::{Api, PATIENCE, problem, text};
@@ -236,13 +234,16 @@ async fn a_reader_that_stops_reading_is_let_go_and_goes_on_later() {
     let id: TenantId = tenant.rsplit('/').next().expect("an id").parse().expect("an id");
     let store = api.server.store().await;
     let mut tx = store.begin().await.expect("begun");
-    let long = NewEvent::new("secret_set", "x".repeat(400));
-    for _ in 0..EVENTS {
-        let now = systemprompt::server::clock::Clock::system().now();
-        store::events::append(&mut tx, &id, None, &long, now)
-            .await
-            .expect("written");
-    }
+    // In one statement: PostgreSQL keeps every version of the tenant's row until the end of a transaction.
+    let many = "WITH RECURSIVE numbers (number) AS
+            (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < 40000)
+        INSERT INTO events (tenant_id, seq, operation_id, event, status, message, detail, at)
+        SELECT tenant_id, seq + number, NULL, 'secret_set', status, $2, detail, at
+        FROM events, numbers WHERE tenant_id = $1 AND seq = 8";
+    let long = vec![id.as_str().into(), "x".repeat(400).into()];
+    assert_eq!(tx.execute(many, long).await.expect("written"), EVENTS);
+    let last = "UPDATE tenants SET last_event_seq = 40008 WHERE id = $1";
+    tx.execute(last, vec![id.as_str().into()]).await.expect("written");
     tx.commit().await.expect("committed");
     let port = *api.server.ports.last().expect("a port");
     let mut reader = std::net::TcpStream::connect(("127.0.0.1", port)).expect("connected");
