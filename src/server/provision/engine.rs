@@ -5,12 +5,16 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::server::provision::drive::drive;
+use crate::server::provision::saga::kinds;
 use crate::server::provision::{Inner, Provision};
+use crate::server::store::operation_leases::Claimer;
 use crate::server::store::operations::OperationRow;
 use crate::server::store::{Store, StoreError, operation_leases};
 
 /// For how long a step may go on once the server stops.
 const STOP_WITHIN: Duration = Duration::from_secs(7);
+/// How often it is said again that something is left to others.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// For how long the lease of a dropped step may take to be given back.
 const ABORT_WITHIN: Duration = Duration::from_secs(1);
 
@@ -70,6 +74,7 @@ impl Provision {
 async fn claim_for_ever(inner: std::sync::Arc<Inner>) {
     let slots = std::sync::Arc::new(Semaphore::new(inner.parts.settings.workers.max(1)));
     let owner = inner.parts.settings.worker.clone();
+    let mut looked: Option<tokio::time::Instant> = None;
     loop {
         let slot = tokio::select! {
             slot = slots.clone().acquire_owned() => slot,
@@ -90,6 +95,10 @@ async fn claim_for_ever(inner: std::sync::Arc<Inner>) {
             }
             Ok(None) => {
                 drop(slot);
+                if looked.is_none_or(|looked| looked.elapsed() >= TELL_AGAIN) {
+                    looked = Some(tokio::time::Instant::now());
+                    tell_unknown(&inner).await;
+                }
                 let idle = idle_time(&inner).await;
                 tokio::select! {
                     () = inner.wake.notified() => {}
@@ -115,9 +124,31 @@ async fn claim(inner: &Inner, owner: &str) -> Result<Option<OperationRow>, Store
     let parts = &inner.parts;
     let now = parts.clock.now();
     let mut tx = parts.store.begin().await?;
-    let claimed = operation_leases::claim(&mut tx, owner, parts.settings.lease_seconds, now).await?;
+    let claimer = Claimer {
+        owner,
+        lease_seconds: parts.settings.lease_seconds,
+        kinds: &kinds(),
+    };
+    let claimed = operation_leases::claim(&mut tx, claimer, now).await?;
     tx.commit().await?;
     Ok(claimed)
+}
+
+/// Says what is left to a newer server, which may be on its way: people can give it up.
+async fn tell_unknown(inner: &Inner) {
+    let unknown = async {
+        let mut tx = inner.parts.store.begin_read().await?;
+        operation_leases::list_unknown(&mut tx, &kinds()).await
+    };
+    // What cannot be read now is read the next time.
+    for operation in unknown.await.unwrap_or_default() {
+        tracing::warn!(
+            operation = %operation.id,
+            kind = operation.kind,
+            "left an operation to a newer server: this one does not know its kind; \
+             `systemprompt operation abandon` gives it up"
+        );
+    }
 }
 
 /// Until the next operation is due, and not longer than the poll.
@@ -125,7 +156,7 @@ async fn idle_time(inner: &Inner) -> Duration {
     let parts = &inner.parts;
     let next = async {
         let mut tx = parts.store.begin_read().await?;
-        operation_leases::next_run_at(&mut tx).await
+        operation_leases::next_run_at(&mut tx, &kinds()).await
     };
     let Ok(Some(next)) = next.await else {
         return parts.settings.poll;

@@ -169,6 +169,11 @@ const KINDS: &[&str] = &[
     "repair",
 ];
 
+/// All of them, each between commas, as the store compares them.
+pub(super) fn kinds() -> String {
+    format!(",{},", KINDS.join(","))
+}
+
 /// Every kind of operation with the names of its steps, so that a test can see that it has met all of them.
 #[must_use]
 pub fn operations() -> Vec<(&'static str, Vec<&'static str>)> {

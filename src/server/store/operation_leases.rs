@@ -13,16 +13,22 @@ use crate::server::store::{StoreError, Tx};
 /// back.
 const FARTHEST_SECONDS: i64 = 600;
 
+/// Who claims.
+#[derive(Clone, Copy, Debug)]
+pub struct Claimer<'a> {
+    /// Its name.
+    pub owner: &'a str,
+    /// For how long it holds what it claims without a word.
+    pub lease_seconds: i64,
+    /// What it can do, each kind between commas: a newer server beside it may queue what it has never heard of.
+    pub kinds: &'a str,
+}
+
 /// Takes the operation that has waited longest, if one may run now.
 ///
 /// # Errors
 /// The database fails or the row is bad.
-pub async fn claim(
-    tx: &mut Tx,
-    owner: &str,
-    lease_seconds: i64,
-    now: Time,
-) -> Result<Option<OperationRow>, StoreError> {
+pub async fn claim(tx: &mut Tx, claimer: Claimer<'_>, now: Time) -> Result<Option<OperationRow>, StoreError> {
     // PostgreSQL rechecks the outer condition on the row as it is after waiting for its lock, so of two
     // workers that chose the same row one changes nothing and looks again.
     tx.fetch_optional(
@@ -32,15 +38,17 @@ pub async fn claim(
              SELECT id FROM operations
              WHERE status IN ('queued', 'running', 'undoing') AND (run_at <= $3 OR run_at > $4)
                  AND (lease_until IS NULL OR lease_until < $3 OR lease_until > $4)
+                 AND $5 LIKE '%,' || kind || ',%'
              ORDER BY run_at, id LIMIT 1)
              AND status IN ('queued', 'running', 'undoing') AND (run_at <= $3 OR run_at > $4)
              AND (lease_until IS NULL OR lease_until < $3 OR lease_until > $4)
          RETURNING *",
         vec![
-            owner.into(),
-            now.plus_seconds(lease_seconds).into(),
+            claimer.owner.into(),
+            now.plus_seconds(claimer.lease_seconds).into(),
             now.into(),
             now.plus_seconds(FARTHEST_SECONDS).into(),
+            claimer.kinds.into(),
         ],
     )
     .await?
@@ -48,15 +56,34 @@ pub async fn claim(
     .transpose()
 }
 
-/// When the next operation may be claimed, for the worker's sleep.
+/// Operations that wait for somebody who knows more kinds than these.
+///
+/// # Errors
+/// The database fails or a row is bad.
+pub async fn list_unknown(tx: &mut Tx, kinds: &str) -> Result<Vec<OperationRow>, StoreError> {
+    tx.fetch_all(
+        "SELECT * FROM operations
+         WHERE status IN ('queued', 'running', 'undoing') AND lease_until IS NULL
+             AND NOT $1 LIKE '%,' || kind || ',%'
+         ORDER BY id LIMIT 100",
+        vec![kinds.into()],
+    )
+    .await?
+    .iter()
+    .map(read)
+    .collect()
+}
+
+/// When the next operation of these kinds may be claimed, for the worker's sleep.
 ///
 /// # Errors
 /// The database fails.
-pub async fn next_run_at(tx: &mut Tx) -> Result<Option<Time>, StoreError> {
+pub async fn next_run_at(tx: &mut Tx, kinds: &str) -> Result<Option<Time>, StoreError> {
     tx.fetch_optional(
         "SELECT MIN(run_at) AS next FROM operations
-         WHERE status IN ('queued', 'running', 'undoing') AND lease_until IS NULL",
-        vec![],
+         WHERE status IN ('queued', 'running', 'undoing') AND lease_until IS NULL
+             AND $1 LIKE '%,' || kind || ',%'",
+        vec![kinds.into()],
     )
     .await?
     .map_or(Ok(None), |row| row.opt_time("next"))

@@ -319,6 +319,23 @@ fn what_cannot_be_written_down_waits_for_a_decision() {
 }
 
 #[test]
+fn what_a_newer_server_has_queued_is_left_to_it() {
+    let rig = prepared(&[]);
+    let id = queued(&rig, Work::CreateTenant);
+    block_on(rig.execute("UPDATE operations SET kind = 'build-castle'"));
+    block_on(async {
+        let engine = Provision::new(rig.parts().await);
+        engine.start().await.expect("started");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        engine.stop().await;
+    });
+    let (row, _) = block_on(rig.operation(&id));
+    assert_eq!((row.status, row.fence), (OperationStatus::Queued, 0));
+    assert!(look(&rig).world.is_empty());
+    block_on(rig.decide(Decision::Abandon, &id)).expect("given up");
+}
+
+#[test]
 fn steps_of_another_version_are_not_guessed() {
     let rig = prepared(&[]);
     let id = queued(&rig, Work::CreateTenant);

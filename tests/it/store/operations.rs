@@ -6,6 +6,7 @@ use futures::FutureExt as _;
 use systemprompt::api::id::{OperationId, TenantId};
 use systemprompt::api::operation::OperationStatus;
 use systemprompt::server::clock::Clock;
+use systemprompt::server::store::operation_leases::Claimer;
 use systemprompt::server::store::operations::{self, OperationRow, Transition};
 use systemprompt::server::store::{Store, StoreError, operation_leases, operation_steps};
 
@@ -20,8 +21,11 @@ pub(crate) const ALL: &[Case] = &[
     ("a fence holds", |store| fences(store).boxed()),
     ("leases end and are renewed", |store| leases(store).boxed()),
     ("operations follow their states", |store| states(store).boxed()),
+    ("a kind that is not known is left", |store| unknown(store).boxed()),
     ("the queue is told", |store| queue(store).boxed()),
 ];
+
+const KINDS: &str = ",create-tenant,deploy,";
 
 async fn queued(store: &Store, clock: &Clock, tenant: &TenantId) -> Result<OperationId, StoreError> {
     let id = OperationId::new(clock.uuid());
@@ -36,7 +40,12 @@ async fn queued(store: &Store, clock: &Clock, tenant: &TenantId) -> Result<Opera
 async fn claim(store: &Store, seconds: i64) -> Option<OperationRow> {
     let mut tx = store.begin().await.expect("begun");
     let now = NOW.plus_seconds(seconds);
-    let claimed = operation_leases::claim(&mut tx, "worker", 20, now)
+    let claimer = Claimer {
+        owner: "worker",
+        lease_seconds: 20,
+        kinds: KINDS,
+    };
+    let claimed = operation_leases::claim(&mut tx, claimer, now)
         .await
         .expect("claimed");
     tx.commit().await.expect("committed");
@@ -47,6 +56,29 @@ async fn move_to(store: &Store, id: &OperationId, to: OperationStatus) -> Result
     let mut tx = store.begin().await.expect("begun");
     operations::transition(&mut tx, id, &Transition::to(to), NOW).await?;
     tx.commit().await
+}
+
+async fn unknown(store: Store) {
+    let clock = Clock::manual(NOW);
+    let row = tenant(&store, &clock, "one").await;
+    let id = queued(&store, &clock, &row.id).await.expect("queued");
+    let mut tx = store.begin().await.expect("begun");
+    tx.execute("UPDATE operations SET kind = 'ploy'", vec![])
+        .await
+        .expect("executed");
+    tx.commit().await.expect("committed");
+    assert!(claim(&store, 0).await.is_none());
+    let mut tx = store.begin_read().await.expect("begun");
+    let left = operation_leases::list_unknown(&mut tx, KINDS)
+        .await
+        .expect("read");
+    assert_eq!(left.iter().map(|row| &row.id).collect::<Vec<_>>(), [&id]);
+    assert_eq!(
+        operation_leases::next_run_at(&mut tx, KINDS).await.expect("read"),
+        None
+    );
+    let more = operation_leases::list_unknown(&mut tx, ",ploy,").await;
+    assert!(more.expect("read").is_empty());
 }
 
 async fn one_at_a_time(store: Store) {
@@ -149,7 +181,7 @@ async fn leases(store: Store) {
         .await
         .expect("released");
     assert_eq!(
-        operation_leases::next_run_at(&mut tx).await.expect("read"),
+        operation_leases::next_run_at(&mut tx, KINDS).await.expect("read"),
         Some(later)
     );
     tx.commit().await.expect("committed");
