@@ -114,10 +114,15 @@ pub fn main() -> ExitCode {
     context.ui().finish(outcome)
 }
 
+/// Address space of a worker; what is not used costs no memory.
+const WORKER_STACK_BYTES: usize = 8 * 1024 * 1024;
+
 fn block_on(context: &Context, command: Command) -> Result<(), CliError> {
     // Two TLS providers may be compiled in; the one that is meant is named before the first connection.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        // An unoptimised build keeps a step's whole chain of calls on the stack, down to the engine's answers.
+        .thread_stack_size(WORKER_STACK_BYTES)
         .enable_all()
         .build()
         .map_err(|error| CliError::failed("failed to start the async runtime").because(error))?;
