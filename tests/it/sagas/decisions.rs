@@ -331,7 +331,7 @@ fn what_a_newer_server_has_queued_is_left_to_it() {
     });
     let (row, _) = block_on(rig.operation(&id));
     assert_eq!((row.status, row.fence), (OperationStatus::Queued, 0));
-    assert!(look(&rig).world.is_empty());
+    assert!(rig.world.resources().expect("world").is_empty());
     block_on(rig.decide(Decision::Abandon, &id)).expect("given up");
 }
 

@@ -222,7 +222,10 @@ impl Drop for Place {
             let tail: Vec<&str> = told.take(40).collect();
             let text = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
             let edge = format!("sp-{}-edge", self.instance().unwrap_or_default());
-            let edge = docker(&["logs", "--tail", "20", &edge]);
+            let edge = docker(&["logs", &edge]);
+            let odd = |line: &&str| !line.contains("\"level\":\"info\"") || line.contains("\"status\":5");
+            let odd: Vec<&str> = edge.lines().filter(odd).collect();
+            let edge = odd[odd.len().saturating_sub(20)..].join("\n");
             let _ = writeln!(
                 std::io::stderr(),
                 "----- server -----\n{text}\n----- edge -----\n{edge}"
