@@ -94,10 +94,34 @@ impl EngineError {
         }
     }
 
+    /// The whole in one text, with what the engine said: for people who see no more of it.
+    #[must_use]
+    pub fn told(&self) -> String {
+        match self.said() {
+            Some(said) => format!("{self}: {said}"),
+            None => self.to_string(),
+        }
+    }
+
+    fn said(&self) -> Option<&str> {
+        match self.source.as_deref()?.downcast_ref()? {
+            Error::DockerResponseServerError { message, .. } => {
+                Some(message.trim()).filter(|it| !it.is_empty())
+            }
+            _ => None,
+        }
+    }
+
     /// What mends it, where that is known.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
+        let network_gone = self
+            .said()
+            .is_some_and(|said| said.contains("network") && said.contains("not found"));
         let hint = match self.fault {
+            EngineFault::NotFound if network_gone => {
+                "somebody removed it: `systemprompt server reconcile` brings it back"
+            }
             EngineFault::Unreachable => "start the Docker Engine, or name another with `--docker-host`",
             EngineFault::Forbidden => {
                 "let this user use the Docker Engine (usually: be in the group `docker`)"
@@ -184,7 +208,23 @@ fn is_denied(error: &Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{EngineFault, by_status, by_text};
+    use super::{EngineError, EngineFault, Error, by_status, by_text};
+
+    #[test]
+    fn people_are_told_what_the_engine_said() {
+        let gone = Error::DockerResponseServerError {
+            status_code: 404,
+            message: "network sp-x-acme not found\n".to_owned(),
+        };
+        let error = EngineError::engine("start the container `sp-x-acme-v2`", gone);
+        assert_eq!(
+            error.told(),
+            "failed to start the container `sp-x-acme-v2`: network sp-x-acme not found"
+        );
+        assert!(error.hint().is_some_and(|hint| hint.contains("server reconcile")));
+        let silent = EngineError::missing("find the container `sp-x-acme-v2`");
+        assert_eq!((silent.told(), silent.hint()), (silent.to_string(), None));
+    }
 
     #[test]
     fn texts_of_the_engine_say_more_than_its_status() {

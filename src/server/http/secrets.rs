@@ -130,25 +130,9 @@ async fn create_secret(
 ) -> Answer<Response> {
     acts::about(new.key.as_str());
     check_value(&new.value)?;
-    let (mut tx, tenant) = app.write_tenant(&caller, &id, Scope::Secrets).await?;
+    let (tx, tenant) = app.write_tenant(&caller, &id, Scope::Secrets).await?;
     check_living(&tenant)?;
-    let set = app
-        .provision
-        .set_secret(&mut tx, &tenant, (&new.key, &new.value), &caller.email)
-        .await?;
-    let what = format!("`{}` was set (version {})", set.key, set.version);
-    finish(
-        &app,
-        tx,
-        &caller,
-        Change {
-            tenant,
-            secret: Some(set),
-            event: ("secret_set", what),
-            stage: query.stage,
-        },
-    )
-    .await
+    set_value(&app, &caller, (tx, tenant), (&new.key, &new.value), query.stage).await
 }
 
 /// Give a secret a new value.
@@ -168,23 +152,28 @@ async fn update_secret(
     let (mut tx, tenant) = app.write_tenant(&caller, &id, Scope::Secrets).await?;
     check_living(&tenant)?;
     find_secret(&app, &mut tx, &tenant, &key).await?;
+    set_value(&app, &caller, (tx, tenant), (&key, &new.value), query.stage).await
+}
+
+async fn set_value(
+    app: &App,
+    caller: &Principal,
+    (mut tx, tenant): (Tx, TenantRow),
+    (key, value): (&SecretKey, &SecretText),
+    stage: bool,
+) -> Answer<Response> {
     let set = app
         .provision
-        .set_secret(&mut tx, &tenant, (&key, &new.value), &caller.email)
+        .set_secret(&mut tx, &tenant, (key, value), &caller.email)
         .await?;
     let what = format!("`{key}` was set (version {})", set.version);
-    finish(
-        &app,
-        tx,
-        &caller,
-        Change {
-            tenant,
-            secret: Some(set),
-            event: ("secret_set", what),
-            stage: query.stage,
-        },
-    )
-    .await
+    let change = Change {
+        tenant,
+        secret: Some(set),
+        event: ("secret_set", what),
+        stage,
+    };
+    finish(app, tx, caller, change).await
 }
 
 /// Give a secret the value of an earlier version again, as a new version.

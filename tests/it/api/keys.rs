@@ -64,16 +64,7 @@ async fn a_running_server_goes_on_through_a_rotation() {
     let file = Path::new(&data).join("master.key");
     let kept = std::fs::read(&file).expect("a key");
     std::fs::remove_file(&file).expect("removed");
-    let serve = [
-        "serve",
-        "--provider",
-        "fake",
-        "--listen",
-        "127.0.0.1:0",
-        "--data-dir",
-        &data,
-    ];
-    let lost = api.server.house.run(&serve);
+    let lost = api.server.serve_once();
     assert!(
         lost.stderr.contains("failed to find the master key"),
         "{}",
@@ -81,7 +72,7 @@ async fn a_running_server_goes_on_through_a_rotation() {
     );
     let one_line = "1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
     api.server.house.set("SYSTEMPROMPT_MASTER_KEY", one_line);
-    let wrong = api.server.house.run(&serve);
+    let wrong = api.server.serve_once();
     assert!(wrong.stderr.contains("is not the one"), "{}", wrong.whole());
     assert_ne!((lost.code, wrong.code), (Some(0), Some(0)));
     std::io::Write::write_all(&mut std::fs::File::create(&file).expect("a file"), &kept).expect("written");

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::api::rig::{Api, PASSWORD, SCOPES, problem, text};
 use crate::cli::answers::snapshot;
-use crate::cli::rig::{Said, Server};
+use crate::cli::rig::Server;
 use crate::gate::harness::Client;
 
 const BOB: &str = "bob@example.com";
@@ -192,13 +192,6 @@ async fn who_is_taken_away_stops_reading_too() {
     assert!(ended.is_ok(), "still reading after {:?}", began.elapsed());
 }
 
-fn run(api: &Api, words: &str) -> Said {
-    let mut arguments = vec!["tenant"];
-    arguments.extend(words.split(' '));
-    arguments.extend_from_slice(&["--tenant", "acme"]);
-    api.server.run(&arguments)
-}
-
 #[tokio::test]
 async fn as_people_see_it() {
     let mut api = Api::start();
@@ -220,6 +213,6 @@ async fn as_people_see_it() {
         ("members-remove", "members remove bob@example.com"),
         ("members-remove-again", "members remove bob@example.com"),
     ] {
-        snapshot(name, &run(&api, words));
+        snapshot(name, &api.of_acme(words));
     }
 }

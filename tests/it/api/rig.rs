@@ -60,6 +60,14 @@ impl Api {
         self.server.house.feed(&all, input).ok()
     }
 
+    /// A command of `systemprompt tenant` on the tenant `acme`.
+    pub(crate) fn of_acme(&self, words: &str) -> Said {
+        let mut arguments = vec!["tenant"];
+        arguments.extend(words.split(' '));
+        arguments.extend_from_slice(&["--tenant", "acme"]);
+        self.server.run(&arguments)
+    }
+
     /// A new account with a password, and a token of it that may do everything.
     pub(crate) fn account(&self, email: &str) -> Client {
         self.command(&["account", "create", email], &format!("{PASSWORD}\n"));

@@ -100,16 +100,7 @@ async fn a_claim_whose_server_died_blocks_nobody() {
 fn a_second_server_on_the_same_data_is_refused() {
     let server = Server::start_unsigned();
     let data = server.data_dir();
-    let arguments = [
-        "serve",
-        "--provider",
-        "fake",
-        "--listen",
-        "127.0.0.1:0",
-        "--data-dir",
-        &data,
-    ];
-    snapshot("serve-held", &server.run(&arguments), &data);
+    snapshot("serve-held", &server.serve_once(), &data);
 }
 
 /// As the first process of a container it would not be ended by a signal that it does not wait for.

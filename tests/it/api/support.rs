@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 
 use crate::api::rig::{Api, problem, text};
 use crate::cli::answers::snapshot;
-use crate::cli::rig::Said;
 use crate::gate::harness::Client;
 
 const CAROL: &str = "carol@example.com";
@@ -166,13 +165,6 @@ async fn operators_see_what_every_tenant_is_and_nothing_in_it() {
     assert_eq!(problem(&carol.get("/api/v1/operator/tenants").await).0, 403);
 }
 
-fn run(api: &Api, words: &str) -> Said {
-    let mut arguments = vec!["tenant"];
-    arguments.extend(words.split(' '));
-    arguments.extend_from_slice(&["--tenant", "acme"]);
-    api.server.run(&arguments)
-}
-
 #[tokio::test]
 async fn as_people_see_it() {
     let mut api = Api::start();
@@ -192,7 +184,7 @@ async fn as_people_see_it() {
         ("support-close", "support close"),
         ("support-list-closed", "support list"),
     ] {
-        snapshot(name, &run(&api, words));
+        snapshot(name, &api.of_acme(words));
     }
     snapshot("tenant-list-all", &api.server.run(&["tenant", "list", "--all"]));
 }

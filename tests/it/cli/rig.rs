@@ -350,6 +350,20 @@ impl Server {
         self.house.run(arguments)
     }
 
+    /// Another server on the same data, which is expected not to stay.
+    pub(crate) fn serve_once(&self) -> Said {
+        let data = self.data_dir();
+        self.run(&[
+            "serve",
+            "--provider",
+            "fake",
+            "--listen",
+            "127.0.0.1:0",
+            "--data-dir",
+            &data,
+        ])
+    }
+
     /// From now on commands talk to this port: that of a proxy, or the server's own.
     pub(crate) fn talk_to(&mut self, port: u16) {
         self.house

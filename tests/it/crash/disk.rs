@@ -147,16 +147,7 @@ fn a_read_only_disk_is_named_at_the_start() {
     let mut server = Server::start_in(disk.0.path());
     server.stop_well();
     assert!(disk.mount(&["-o", "remount,ro"]), "remounted");
-    let data = server.data_dir();
-    let said = server.run(&[
-        "serve",
-        "--provider",
-        "fake",
-        "--listen",
-        "127.0.0.1:0",
-        "--data-dir",
-        &data,
-    ]);
+    let said = server.serve_once();
     assert_eq!(said.code, Some(1), "{}", said.whole());
     assert!(said.stderr.contains("Read-only file system"), "{}", said.whole());
     assert!(said.stderr.contains("hint: "), "{}", said.whole());

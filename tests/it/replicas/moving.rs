@@ -104,17 +104,7 @@ async fn a_server_whose_role_may_not_migrate_says_so_and_works() {
     let owner = admin.replace("postgres@", "systemprompt_owner@");
     let app = admin.replace("postgres@", "systemprompt_app@");
     server_of.house.set("SYSTEMPROMPT_DATABASE_URL", &app);
-    let data = server_of.data_dir();
-    let serve = [
-        "serve",
-        "--provider",
-        "fake",
-        "--listen",
-        "127.0.0.1:0",
-        "--data-dir",
-        &data,
-    ];
-    let said = server_of.run(&serve);
+    let said = server_of.serve_once();
     assert_eq!(said.code, Some(1), "{}", said.whole());
     assert!(said.stderr.contains("may not apply them"), "{}", said.whole());
     assert!(

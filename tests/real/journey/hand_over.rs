@@ -31,8 +31,8 @@ fn rolling_releases_keep_nobody_waiting() {
 }
 
 #[test]
-#[ignore = "a known defect: when the hold begins or ends, one request in about ten thousand gets the edge's page (503) on a \
-            busy machine; why is not known yet. The longest hold is 1.3 to 1.5 of what the engine needs, and 1.2 is wanted"]
+#[ignore = "a known defect: when the hold begins or ends, one POST of one run got the edge's page (503) on a busy \
+            machine; why is not known yet. The longest hold is 1.3 to 1.5 of what the engine needs, and 1.2 is wanted"]
 fn releases_that_run_alone_lose_no_request() {
     need!(available());
     let place = Place::start();

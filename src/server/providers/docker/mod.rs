@@ -113,17 +113,16 @@ impl DockerProvider {
 
 impl From<EngineError> for ProviderError {
     fn from(error: EngineError) -> Self {
-        let what = error.to_string();
         if error.is_retry() {
             return Self::Retry {
-                what,
+                what: error.to_string(),
                 after: None,
                 source: error.source,
             };
         }
         Self::Fatal {
             code: error.code(),
-            what,
+            what: error.told(),
             hint: error.hint(),
             source: error.source,
         }
