@@ -37,7 +37,9 @@ pub fn write(path: &Path, bytes: &[u8], mode: Mode) -> Result<(), WorkspaceError
 }
 
 fn replace(path: &Path, bytes: &[u8], mode: Mode) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    // A bare name has an empty parent: the folder in which we are.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     if mode == Mode::Private {

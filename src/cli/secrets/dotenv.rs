@@ -1,4 +1,4 @@
-//! Reads `.env` files: `KEY=value`, quotes, escapes, values over several lines, comments, `export`.
+//! Reads and writes `.env` files: `KEY=value`, quotes, escapes, values over several lines, comments, `export`.
 //!
 //! Where docker compose and dotenv read a text alike, so does this. Where they do not, it reads like one of them, or refuses
 //! what one of them cuts short or leaves out without a word. `$` stands for itself: nothing of this machine's
@@ -37,6 +37,29 @@ pub(super) fn parse(text: &str) -> Result<Vec<Entry>, Fault> {
         entries.push(reader.entry()?);
     }
     Ok(entries)
+}
+
+/// One line that reads back as this value, here and, wherever there is a way to write it so, in docker compose and dotenv too.
+pub(super) fn entry(key: &str, value: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_./:@%+,-?=&~*".contains(c);
+    let value = if value.chars().all(plain) {
+        value.to_owned()
+    } else if !value.contains(['\'', '\r']) && !value.ends_with('\\') {
+        // Everything stands for itself, line ends and `$` too, whoever reads it.
+        format!("'{value}'")
+    } else {
+        let mut escaped = String::with_capacity(value.len() + 8);
+        for character in value.chars() {
+            match character {
+                '\n' => escaped.push_str("\\n"),
+                '\r' => escaped.push_str("\\r"),
+                '"' | '\\' | '$' => escaped.extend(['\\', character]),
+                other => escaped.push(other),
+            }
+        }
+        format!("\"{escaped}\"")
+    };
+    format!("{key}={value}\n")
 }
 
 struct Reader<'t> {
@@ -243,6 +266,50 @@ mod tests {
             let like_one = read == vector.dotenv || read == vector.compose;
             assert!(read.is_none() || like_one, "{text:?}: {read:?}");
         }
+    }
+
+    #[track_caller]
+    fn round_trip(values: &[&str]) {
+        let text: String = values.iter().map(|value| super::entry("A", value)).collect();
+        let read: Vec<String> = pairs(&text).into_iter().map(|(_, _, value)| value).collect();
+        assert_eq!(read, values, "{text}");
+    }
+
+    #[test]
+    fn what_is_written_reads_back_as_it_was() {
+        let vectors = include_str!("../../../tests/data/dotenv/vectors.json");
+        let vectors: Vec<Vector> = serde_json::from_str(vectors).expect("JSON");
+        for vector in &vectors {
+            // The texts themselves are values too, and the nastiest ones at hand.
+            for value in [Some(&vector.text), vector.ours.as_ref(), vector.dotenv.as_ref()]
+                .into_iter()
+                .flatten()
+            {
+                round_trip(&[value]);
+            }
+        }
+        let all: Vec<&str> = vectors.iter().map(|vector| vector.text.as_str()).collect();
+        round_trip(&all);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_value_reads_back_as_it_was(value in "[ -~\n\r\té\u{feff}\u{2028}]{0,40}", other in "[\"'`\\\\$#\n\r nrt=]{0,12}") {
+            round_trip(&[&value, &other]);
+        }
+    }
+
+    #[test]
+    fn the_plainest_writing_is_chosen() {
+        let written = |value: &str| super::entry("A", value);
+        assert_eq!(
+            written("postgresql://u:p@h:5432/d"),
+            "A=postgresql://u:p@h:5432/d\n"
+        );
+        assert_eq!(written("pa$$ #1"), "A='pa$$ #1'\n");
+        assert_eq!(written("1\n2"), "A='1\n2'\n");
+        assert_eq!(written("it's"), "A=\"it's\"\n");
+        assert_eq!(written("a\r\nb$\\"), "A=\"a\\r\\nb\\$\\\\\"\n");
     }
 
     #[test]

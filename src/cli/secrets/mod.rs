@@ -1,6 +1,7 @@
-//! `systemprompt secrets`: values go in by prompt, file or standard input, never as an argument, and never come out.
+//! `systemprompt secrets`: values go in by prompt, file or standard input, never as an argument, and the server gives none out again.
 
 mod dotenv;
+mod export;
 mod history;
 mod import;
 mod set;
@@ -30,6 +31,8 @@ enum Verb {
     Set(set::Args),
     /// Set every entry of a `.env` file
     Import(import::Args),
+    /// Write a `.env` file of the values that this project has, and the names of the others
+    Export(export::Args),
     /// List secrets: names, versions and who set them, no values
     List(ListArgs),
     /// Show every value that a secret has had: versions, digests and who set them, no values
@@ -75,6 +78,7 @@ pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     match args.verb {
         Verb::Set(args) => set::run(context, args).await,
         Verb::Import(args) => import::run(context, args).await,
+        Verb::Export(args) => export::run(context, args).await,
         Verb::List(args) => list(context, &args).await,
         Verb::History(args) => history::history(context, &args).await,
         Verb::Rollback(args) => history::rollback(context, args).await,

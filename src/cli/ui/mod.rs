@@ -38,6 +38,7 @@ pub struct Ui {
     json: bool,
     quiet: bool,
     interactive: bool,
+    result_is_seen: bool,
     terminal: prompt::Terminal,
     reporter: Arc<Reporter>,
 }
@@ -52,6 +53,7 @@ impl Ui {
         Self {
             json: options.json,
             quiet: options.quiet,
+            result_is_seen: io::stdout().is_terminal(),
             interactive: stderr_is_terminal && io::stdin().is_terminal() && !options.no_input,
             terminal: prompt::Terminal::default(),
             reporter: Arc::new(Reporter::new(options.quiet, stderr_is_terminal)),
@@ -68,6 +70,12 @@ impl Ui {
     #[must_use]
     pub const fn interactive(&self) -> bool {
         self.interactive
+    }
+
+    /// Whether results go to a terminal, where people see them.
+    #[must_use]
+    pub const fn result_is_seen(&self) -> bool {
+        self.result_is_seen
     }
 
     /// The result of a command: the document with `--json`, else the text.

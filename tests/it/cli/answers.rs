@@ -210,6 +210,61 @@ fn secrets_go_in_and_never_come_out() {
 }
 
 #[test]
+fn what_is_exported_can_be_imported() {
+    let server = Server::start();
+    server.tenant("acme");
+    server
+        .house
+        .feed(&["secrets", "set", "STRIPE_KEY"], "sk-there")
+        .ok();
+    let id = server.run(&["tenant", "show", "--json"]).ok().json()["tenant"]["id"].clone();
+    let path = format!(
+        ".systemprompt/profiles/{}/secrets.json",
+        id.as_str().expect("an id")
+    );
+    let mut kept: serde_json::Value = serde_json::from_str(&server.house.read(&path)).expect("JSON");
+    let pem = "-----BEGIN KEY-----\nMII\\E=='\"$x\r\n-----END KEY-----\n";
+    kept["openai"] = "sk-here # 1".into();
+    kept["signing_key"] = pem.into();
+    kept["not a name"] = "x".into();
+    server.house.put(&path, &kept.to_string());
+    let shown = server.run(&["secrets", "export", "--json"]).ok().json();
+    assert_eq!(shown["values"]["OPENAI_API_KEY"], "sk-here # 1");
+    assert_eq!(shown["values"]["SIGNING_KEY"], pem);
+    assert_eq!(shown["values"]["DATABASE_URL"], kept["database_url"]);
+    assert_eq!(shown["missing"], serde_json::json!(["STRIPE_KEY"]));
+    snapshot(
+        "secrets-export-file",
+        &server.run(&["secrets", "export", "--output", "out.env"]),
+    );
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(server.house.path("out.env"))
+            .expect("written")
+            .permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o600);
+    let file = server.house.read("out.env");
+    assert_eq!(file, server.run(&["secrets", "export"]).ok().stdout);
+    assert!(
+        file.contains("# STRIPE_KEY= (version 1)\n") && !file.contains("sk-there"),
+        "{file}"
+    );
+    snapshot(
+        "secrets-export-there",
+        &server.run(&["secrets", "export", "--output", "out.env"]),
+    );
+    server
+        .run(&["secrets", "export", "--output", "out.env", "--yes"])
+        .ok();
+    // What the platform sets is left out aloud, everything else is set.
+    snapshot(
+        "secrets-import-exported",
+        &server.run(&["secrets", "import", "out.env"]),
+    );
+    assert!(!server.log().contains("sk-here"));
+}
+
+#[test]
 fn an_operation_is_shown_and_followed() {
     let server = Server::start();
     let created = server

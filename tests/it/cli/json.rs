@@ -68,6 +68,7 @@ const CASES: &[(&str, &str, Holds)] = &[
     ("rollback", "--yes", Holds::Error),
     ("secrets set", "A_KEY --from-file value", Holds::One),
     ("secrets import", "some.env", Holds::One),
+    ("secrets export", "", Holds::One),
     ("secrets list", "", Holds::One),
     ("secrets history", "A_KEY", Holds::One),
     // Neither another value nor a release to compare with.

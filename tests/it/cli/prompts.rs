@@ -165,3 +165,25 @@ fn ctrl_c_during_a_wait_prints_the_command_that_takes_it_up() {
     let said = server.run(&["tenant", "show", id, "--secrets"]).ok();
     assert!(said.stdout.contains("postgresql://"), "{}", said.whole());
 }
+
+#[test]
+fn values_are_not_shown_on_a_terminal_unasked() {
+    let server = Server::start();
+    server.tenant("acme");
+    let mut asked = server.house.on_terminal(&["secrets", "export"]);
+    asked.exp_string("Show the values").expect("asks");
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    asked.send("n").expect("sends");
+    asked.flush().expect("sends");
+    let unasked = server.house.on_terminal(&["secrets", "export", "--no-input"]);
+    for terminal in [asked, unasked] {
+        let (rest, code) = ended(terminal);
+        assert_eq!(code, 2, "{rest}");
+        assert!(
+            rest.contains("--output FILE") && !rest.contains("postgresql:"),
+            "{rest}"
+        );
+    }
+    let (rest, code) = ended(server.house.on_terminal(&["secrets", "export", "--yes"]));
+    assert!(code == 0 && rest.contains("DATABASE_URL=postgresql:"), "{rest}");
+}
