@@ -26,6 +26,9 @@ pub struct Plan {
     pub max_memory_mb: u32,
     /// How many tenants one account may have on this plan.
     pub max_tenants: u32,
+    /// How many releases one tenant may have in 24 hours: deploys, restarts and secrets that are applied at once. Going
+    /// back, another size and new credentials are never refused.
+    pub max_releases_per_day: u32,
     /// Where its tenants may run.
     pub regions: Vec<String>,
 }

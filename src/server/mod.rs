@@ -23,6 +23,7 @@ pub mod registry;
 pub mod replica;
 pub mod rotation;
 pub mod safety;
+pub mod seats;
 pub mod store;
 pub mod vault;
 pub mod web;

@@ -70,7 +70,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     let keys: Vec<&String> = export.values.keys().collect();
     let without = match missing.len() {
         0 => String::new(),
-        count => format!("; {count} more are named there, without values"),
+        count => format!("; named there without a value: {count}"),
     };
     context.ui().done(
         &json!({ "file": path, "keys": keys, "missing": missing }),

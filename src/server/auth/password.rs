@@ -2,6 +2,7 @@
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version};
+use tokio::sync::Semaphore;
 
 use crate::api::secret::SecretText;
 use crate::server::auth::AuthError;
@@ -15,6 +16,9 @@ pub const MAX_BYTES: usize = 1024;
 /// A hash that no password has: verified against when there is no account, so that the answer takes as long.
 const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// How many are computed at once: each takes 19 MiB and a processor. Others wait for their turn.
+static TURNS: Semaphore = Semaphore::const_new(4);
 
 fn argon2id() -> Argon2<'static> {
     Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::DEFAULT)
@@ -38,6 +42,7 @@ pub async fn hash(clock: &Clock, password: SecretText) -> Result<String, AuthErr
         });
     }
     let salt = clock.random::<16>();
+    let _turn = TURNS.acquire().await.ok();
     let hashed = tokio::task::spawn_blocking(move || {
         argon2id()
             .hash_password_with_salt(password.expose().as_bytes(), &salt)
@@ -58,6 +63,7 @@ pub async fn verify(stored: Option<&str>, password: SecretText) -> bool {
     if password.expose().len() > MAX_BYTES {
         return false;
     }
+    let _turn = TURNS.acquire().await.ok();
     let matched = tokio::task::spawn_blocking(move || {
         PasswordHash::new(&stored).is_ok_and(|hash| {
             argon2id()

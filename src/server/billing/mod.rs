@@ -2,6 +2,7 @@
 //! are written in one transaction.
 
 pub mod plans;
+mod quotas;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -33,9 +34,14 @@ pub enum BillingError {
         /// What is wrong with it.
         detail: String,
     },
-    /// The plan does not allow it.
-    #[error("{0}")]
-    PlanLimit(String),
+    /// The plan does not allow it: the limit, and what of it is used.
+    #[error("{what}")]
+    PlanLimit {
+        /// In words.
+        what: String,
+        /// The way out.
+        hint: String,
+    },
     /// A living tenant has the name.
     #[error("a tenant named `{0}` exists already")]
     NameTaken(TenantName),
@@ -105,26 +111,6 @@ impl Billing {
             .find(|plan| plan.price_id == name_or_price || plan.name == name_or_price)
     }
 
-    /// Whether a plan allows this much memory.
-    ///
-    /// # Errors
-    /// It is no size that a tenant may have, or more than the plan allows.
-    pub fn check_memory(&self, plan: &str, memory_mb: u32) -> Result<(), BillingError> {
-        if !MEMORY_SIZES_MB.contains(&memory_mb) {
-            return Err(BillingError::Invalid {
-                field: "memory_mb",
-                detail: format!("a tenant has 256, 512, 1024 or 2048 MB, not {memory_mb}"),
-            });
-        }
-        let most = self.find_plan(plan).map_or(u32::MAX, |plan| plan.max_memory_mb);
-        if memory_mb > most {
-            return Err(BillingError::PlanLimit(format!(
-                "the plan `{plan}` allows {most} MB of memory, not {memory_mb}"
-            )));
-        }
-        Ok(())
-    }
-
     /// Begins a purchase in the caller's transaction; a free one completes at once. Wake the engine after the commit.
     ///
     /// # Errors
@@ -142,10 +128,14 @@ impl Billing {
         let id = CheckoutId::new(self.clock.uuid());
         let is_free = plan.amount_minor == 0;
         if !is_free && !self.sandbox {
-            return Err(BillingError::PlanLimit(format!(
-                "nothing is sold here: only free plans can be had, not `{}`",
-                plan.name
-            )));
+            return Err(BillingError::PlanLimit {
+                what: format!(
+                    "nothing is sold here: only free plans can be had, not `{}`",
+                    plan.name
+                ),
+                hint: "see the plans: `systemprompt tenant create` without `--plan`, on a terminal"
+                    .to_owned(),
+            });
         }
         let row = CheckoutRow {
             pay_token_hash: (!is_free).then(|| hash(&self.pay_token(&id))),
@@ -309,24 +299,6 @@ impl Billing {
             return Err(BillingError::NameTaken(name.clone()));
         }
         self.check_room(tx, account, &plan.name).await
-    }
-
-    /// Whether an account may have one tenant more on a plan.
-    ///
-    /// # Errors
-    /// It may not, or the store fails.
-    pub async fn check_room(&self, tx: &mut Tx, account: &AccountId, plan: &str) -> Result<(), BillingError> {
-        let Some(plan) = self.find_plan(plan) else {
-            return Ok(());
-        };
-        let used = tenants::count_by_plan(tx, account, &plan.name).await?;
-        if used >= u64::from(plan.max_tenants) {
-            return Err(BillingError::PlanLimit(format!(
-                "the plan `{}` allows {} tenants, and there are {used}",
-                plan.name, plan.max_tenants
-            )));
-        }
-        Ok(())
     }
 
     /// The secret part of a pay page's address: derived, so that it can be shown again and is stored nowhere.

@@ -219,8 +219,7 @@ impl From<BillingError> for ApiError {
         let text = error.to_string();
         match error {
             BillingError::Invalid { field, detail } => Self::invalid(field, detail),
-            BillingError::PlanLimit(_) => Self::new(&problem::PLAN_LIMIT, text)
-                .hint("choose a larger plan, or delete a tenant that is not needed"),
+            BillingError::PlanLimit { hint, .. } => Self::new(&problem::PLAN_LIMIT, text).hint(hint),
             BillingError::NameTaken(_) => Self::new(&problem::NAME_TAKEN, text)
                 .field("/name", "is taken")
                 .hint("choose another name"),

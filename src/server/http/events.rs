@@ -24,6 +24,8 @@ use crate::server::auth::Principal;
 use crate::server::http::App;
 use crate::server::http::error::{Answer, ApiError, chain};
 use crate::server::http::extract::{Caller, Ids, Params};
+use crate::server::http::limits::sit;
+use crate::server::seats::Seat;
 use crate::server::store::{StoreError, events};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -67,7 +69,8 @@ async fn list_events(
     }
     if wants_stream(&headers) {
         drop(tx);
-        return Ok(stream_events(app, caller, id, since));
+        let seat = sit(&app.limits.streams, caller.account_id.as_str())?;
+        return Ok(stream_events(app, caller, id, (since, seat)));
     }
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
@@ -119,7 +122,7 @@ pub fn last_event_id(headers: &HeaderMap) -> Answer<Option<u64>> {
     text.parse().map(Some).map_err(|_| refused())
 }
 
-fn stream_events(app: App, caller: Principal, tenant: TenantId, since: u64) -> Response {
+fn stream_events(app: App, caller: Principal, tenant: TenantId, (since, seat): (u64, Seat)) -> Response {
     let stopping = app.stopping.clone().cancelled_owned();
     let shut_out = app.clone().until_shut_out(caller, tenant.clone());
     let hello = stream::once(async { Ok::<_, Infallible>(SseEvent::default().retry(RETRY)) });
@@ -128,7 +131,7 @@ fn stream_events(app: App, caller: Principal, tenant: TenantId, since: u64) -> R
         .take_until(stopping)
         // The reader comes back, with a fresh credential if need be, and misses nothing.
         .take_until(Box::pin(shut_out));
-    let mut response = Sse::new(events)
+    let mut response = Sse::new(held(events, seat))
         .keep_alive(KeepAlive::new().interval(HEARTBEAT))
         .into_response();
     let headers = response.headers_mut();
@@ -138,6 +141,14 @@ fn stream_events(app: App, caller: Principal, tenant: TenantId, since: u64) -> R
         HeaderValue::from_static("no"),
     );
     response
+}
+
+/// A stream that keeps its seat until it has ended or nobody reads it any more.
+pub fn held<S: Stream + Send>(stream: S, seat: Seat) -> impl Stream<Item = S::Item> + Send {
+    stream.map(move |item| {
+        let _kept = &seat;
+        item
+    })
 }
 
 fn frame(event: &Event) -> SseEvent {

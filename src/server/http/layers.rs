@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt as _;
@@ -14,11 +14,12 @@ use futures::FutureExt as _;
 use crate::api::id::RequestId;
 use crate::api::problem::{CONTENT_TYPE, Problem};
 use crate::api::routes;
-use crate::server::auth::AuthError;
+use crate::server::auth::{AuthError, Principal};
 use crate::server::http::App;
 use crate::server::http::error::ApiError;
-use crate::server::http::limits::Limiter;
+use crate::server::http::limits::{Limiter, sit};
 use crate::server::http::problem;
+use crate::server::seats::Seats;
 
 /// Names the request in the log and in problems.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -108,8 +109,19 @@ pub async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let bearer = bearer_of(request.headers())?;
-    let mut principal = app.auth.authenticate(&bearer).await?;
+    let mut principal = match identify(&app, request.headers()).await {
+        Ok(principal) => principal,
+        Err(error) if error.status() == StatusCode::UNAUTHORIZED => {
+            // Who has no credential is counted by address: nobody tries them one after the other.
+            let standing = app
+                .limits
+                .refused
+                .check(&address_of(request.extensions()))
+                .await?;
+            return Err(standing.told(error));
+        }
+        Err(error) => return Err(error),
+    };
     let path = request.extensions().get::<MatchedPath>();
     if let Some(route) = path.and_then(|path| routes::find(request.method().as_str(), path.as_str())) {
         principal.needs = route.needs();
@@ -119,6 +131,11 @@ pub async fn authenticate(
     let mut response = next.run(request).await;
     standing.tell(response.headers_mut());
     Ok(response)
+}
+
+async fn identify(app: &App, headers: &HeaderMap) -> Result<Principal, ApiError> {
+    let bearer = bearer_of(headers)?;
+    Ok(app.auth.authenticate(&bearer).await?)
 }
 
 fn bearer_of(headers: &HeaderMap) -> Result<String, ApiError> {
@@ -150,6 +167,16 @@ pub async fn limit_by_address(
     let mut response = next.run(request).await;
     standing.tell(response.headers_mut());
     Ok(response)
+}
+
+/// Lets in as many at once from an address as is fair.
+pub async fn limit_at_once(
+    State(seats): State<Seats>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let _seat = sit(&seats, &address_of(request.extensions()))?;
+    Ok(next.run(request).await)
 }
 
 /// The address of whoever asks, as the front of the server has found it; as a limiter's key.

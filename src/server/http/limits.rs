@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use crate::server::clock::Clock;
 use crate::server::http::error::ApiError;
 use crate::server::http::problem;
+use crate::server::seats::{Full, Seat, Seats};
 use crate::server::store::Store;
 use crate::server::store::rate_limits::{self, Count, Filling};
 
@@ -18,6 +19,8 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 const SWEEP_AT: usize = 10_000;
 /// A database that takes longer to count is not waited for: this server counts alone until it is back.
 const COUNT_WITHIN: Duration = Duration::from_secs(1);
+/// When somebody for whom there is no seat may ask again.
+const SEAT_WAIT_SECONDS: u32 = 5;
 
 /// How much is allowed: `quota` requests at once, and as many again in every window.
 #[derive(Clone, Copy, Debug)]
@@ -132,17 +135,36 @@ impl Limiter {
             return Ok(standing);
         }
         let wait = standing.wait_seconds.max(1);
-        let mut error = ApiError::new(
+        let error = ApiError::new(
             &problem::RATE_LIMITED,
             format!("too many requests; wait {wait} s"),
         )
         .hint(format!("try again in {wait} s"))
         .header(header::RETRY_AFTER, &wait.to_string());
-        for (name, value) in standing.headers() {
-            error = error.header(name, &value);
-        }
-        Err(error)
+        Err(standing.told(error))
     }
+}
+
+/// A seat for `caller`, or a refusal that says how many there are.
+///
+/// # Errors
+/// There is none.
+pub fn sit(seats: &Seats, caller: &str) -> Result<Seat, ApiError> {
+    seats.take(caller).map_err(|full| {
+        let (room, what) = match full {
+            Full::Caller(room) => (room, format!("{} {} are open already", room.each, room.name)),
+            Full::Server(room) => (room, format!("the server has as many {} as it serves", room.name)),
+        };
+        let wait = SEAT_WAIT_SECONDS;
+        ApiError::new(&problem::CROWDED, what)
+            .hint(format!("end one of them, or try again in {wait} s"))
+            .header(header::RETRY_AFTER, &wait.to_string())
+            .header(
+                RATE_LIMIT_POLICY,
+                &format!("\"{}\";q={};qu=\"concurrent-requests\"", room.name, room.each),
+            )
+            .header(RATE_LIMIT, &format!("\"{}\";r=0;t={wait}", room.name))
+    })
 }
 
 impl Standing {
@@ -161,6 +183,13 @@ impl Standing {
                 format!("\"{name}\";r={};t={}", self.remaining, self.wait_seconds),
             ),
         ]
+    }
+
+    /// A refusal that tells the caller.
+    #[must_use]
+    pub fn told(&self, error: ApiError) -> ApiError {
+        let headers = self.headers().into_iter();
+        headers.fold(error, |error, (name, value)| error.header(name, &value))
     }
 
     /// Tells the caller, unless a narrower limit has done so already.

@@ -19,6 +19,7 @@ use crate::server::http::App;
 use crate::server::http::error::{Answer, ApiError, chain};
 use crate::server::http::events::{last_event_id, wants_stream};
 use crate::server::http::extract::{Caller, Ids, Params};
+use crate::server::http::limits::sit;
 use crate::server::provision::LogLines;
 
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -50,11 +51,19 @@ async fn list_logs(
     }
     let (tx, tenant) = app.read_tenant(&caller, &id, Scope::Read).await?;
     drop(tx);
+    let account = caller.account_id.clone();
+    let seat = (query.follow)
+        .then(|| sit(&app.limits.streams, account.as_str()))
+        .transpose()?;
     let lines = app.provision.logs(&tenant, &query).await?;
     let shut_out = app.clone().until_shut_out(caller, id);
     let lines = good_lines(lines)
         .take_until(app.stopping.clone().cancelled_owned())
-        .take_until(Box::pin(shut_out));
+        .take_until(Box::pin(shut_out))
+        .map(move |line| {
+            let _kept = &seat;
+            line
+        });
     let mut response = if wants_stream(&headers) {
         stream_lines(lines)
     } else if accepts(&headers, "text/plain") {

@@ -50,6 +50,7 @@ use crate::server::clock::Clock;
 use crate::server::http::limits::{Limiter, Policy};
 use crate::server::provision::Provision;
 use crate::server::registry::Gate;
+use crate::server::seats::{Room, Seats};
 use crate::server::store::Store;
 
 /// The longest body of a request.
@@ -105,7 +106,7 @@ impl Deref for App {
     }
 }
 
-/// How often everybody may ask.
+/// How often everybody may ask, and how many at once.
 pub struct Limits {
     /// Every credential, on all routes that need one.
     pub general: Limiter,
@@ -117,6 +118,14 @@ pub struct Limits {
     pub password: Limiter,
     /// Every address and every browser, on the page that takes device codes (RFC 8628 section 5.1).
     pub user_code: Limiter,
+    /// Every address, of requests with a credential that is none.
+    pub refused: Limiter,
+    /// Every account: streams of events and of lines that are followed.
+    pub streams: Seats,
+    /// Every address: programs that sign in.
+    pub signing_in: Seats,
+    /// Every address: passwords that are verified.
+    pub passwords: Seats,
 }
 
 impl Limits {
@@ -131,12 +140,17 @@ impl Limits {
             };
             Limiter::new(policy, clock.clone()).shared(store)
         };
+        let seats = |name, each, all| Seats::new(Room { name, each, all });
         Self {
             general: limiter("default", 3000, 60),
             sign_in: limiter("sign-in", 120, 60),
             health: limiter("health", 240, 60),
             password: limiter("password", 20, 300),
             user_code: limiter("user-code", 10, 300),
+            refused: limiter("unauthenticated", 1000, 60),
+            streams: seats("streams", 100, 2000),
+            signing_in: seats("sign-ins", 32, 256),
+            passwords: seats("passwords", 4, 64),
         }
     }
 }
@@ -187,6 +201,10 @@ pub fn router(app: &App) -> Router {
         .merge(
             oauth::limited_routes()
                 .route_layer(recorded())
+                .route_layer(from_fn_with_state(
+                    app.limits.signing_in.clone(),
+                    layers::limit_at_once,
+                ))
                 .route_layer(limited(&app.limits.sign_in)),
         )
         .merge(openapi::routes())

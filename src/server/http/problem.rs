@@ -60,6 +60,7 @@ kinds! {
     WRONG_MEDIA_TYPE = "wrong-media-type", UNSUPPORTED_MEDIA_TYPE, "The body is not JSON", false;
     KEY_REUSED = "key-reused", UNPROCESSABLE_ENTITY, "The idempotency key belongs to another request", false;
     RATE_LIMITED = "rate-limited", TOO_MANY_REQUESTS, "Too many requests", true;
+    CROWDED = "too-many-at-once", TOO_MANY_REQUESTS, "Too many at once", true;
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "The server failed", true;
     UNAVAILABLE = "unavailable", SERVICE_UNAVAILABLE, "A part of the server does not answer", true;
     TIMEOUT = "timeout", SERVICE_UNAVAILABLE, "The server took too long", true;

@@ -278,6 +278,7 @@ async fn finish(app: &App, mut tx: Tx, caller: &Principal, change: Change) -> An
     events::append(&mut tx, id, None, &NewEvent::new(event, what), app.clock.now()).await?;
     let runs = change.tenant.current_release.is_some() && change.tenant.status != TenantStatus::Suspended;
     let operation_id = if runs && !change.stage {
+        app.billing.check_releases(&mut tx, &change.tenant).await?;
         let new = NewOperation {
             tenant_id: id.clone(),
             work: Work::ApplySecrets,

@@ -227,13 +227,17 @@ async fn delete_tenant(
 /// Queues work on a tenant in the caller's transaction.
 ///
 /// # Errors
-/// The tenant is busy or not in a state for it.
+/// The tenant is busy or not in a state for it, or has had as many releases as its plan allows.
 pub async fn begin(
     tx: &mut Tx,
     app: &App,
     caller: &Principal,
     (tenant, work): (&TenantId, Work),
 ) -> Answer<Accepted> {
+    if matches!(work, Work::Deploy(_) | Work::Restart) {
+        let row = tenants::get(tx, tenant).await?;
+        app.billing.check_releases(tx, &row).await?;
+    }
     let new = NewOperation {
         tenant_id: tenant.clone(),
         work,

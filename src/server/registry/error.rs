@@ -3,9 +3,12 @@
 use std::io;
 
 use axum::Json;
+use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+
+use crate::server::seats::Full;
 
 /// A request that the gate refuses or cannot serve.
 #[derive(Debug)]
@@ -108,6 +111,15 @@ impl RegistryError {
             "UNSUPPORTED",
             "the operation is unsupported",
         )
+    }
+
+    /// Too many requests write at once.
+    pub(super) fn crowded(full: Full) -> Self {
+        let what = match full {
+            Full::Caller(room) => format!("{} {} run for this tenant already", room.each, room.name),
+            Full::Server(room) => format!("the registry takes as many {} as it can", room.name),
+        };
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", what).with(RETRY_AFTER, "5")
     }
 
     /// 507: there is no room; nothing half-written was kept.

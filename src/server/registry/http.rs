@@ -169,6 +169,13 @@ async fn below(
 async fn serve(gate: &Inner, target: &Target, call: &Call, body: Body) -> Result<Response, RegistryError> {
     let method = call.method.clone();
     let reads = matches!(method, Method::GET | Method::HEAD);
+    let writes = matches!(method, Method::POST | Method::PATCH | Method::PUT);
+    let _seat = if writes {
+        let seat = gate.writers.take(call.grant.tenant.as_str());
+        Some(seat.map_err(RegistryError::crowded)?)
+    } else {
+        None
+    };
     match (target, method) {
         (Target::Blob(digest), _) if reads => blobs::read(gate, call, &parse_digest(digest)?).await,
         (Target::Blob(digest), Method::DELETE) => blobs::remove(gate, call, &parse_digest(digest)?).await,

@@ -40,6 +40,14 @@ use crate::server::registry::digest::Digest;
 use crate::server::registry::local::LocalStore;
 use crate::server::registry::store::ObjectStore;
 use crate::server::registry::token::{LONGEST_SECONDS, Tokens};
+use crate::server::seats::{Room, Seats};
+
+/// How many requests write at once; a push of an engine has five.
+const WRITERS: Room = Room {
+    name: "uploads",
+    each: 24,
+    all: 512,
+};
 
 /// With what the gate is opened.
 #[derive(Clone)]
@@ -120,6 +128,7 @@ struct Inner {
     clock: Clock,
     tokens: Tokens,
     store: Box<dyn ObjectStore>,
+    writers: Seats,
 }
 
 impl Gate {
@@ -137,6 +146,7 @@ impl Gate {
             clock,
             tokens,
             store: Box::new(store),
+            writers: Seats::new(WRITERS),
         })))
     }
 

@@ -83,6 +83,20 @@ pub async fn last_number(tx: &mut Tx, tenant: &TenantId) -> Result<u32, StoreErr
     .map_or(Ok(0), |row| row.u32("last"))
 }
 
+/// When the tenant's `nth` release from the newest on was made; `None` where it has fewer.
+///
+/// # Errors
+/// The database fails.
+pub async fn nth_newest_at(tx: &mut Tx, tenant: &TenantId, nth: u32) -> Result<Option<Time>, StoreError> {
+    tx.fetch_optional(
+        "SELECT created_at FROM releases WHERE tenant_id = $1 ORDER BY number DESC LIMIT 1 OFFSET $2",
+        vec![tenant.as_str().into(), nth.saturating_sub(1).into()],
+    )
+    .await?
+    .map(|row| row.time("created_at"))
+    .transpose()
+}
+
 /// The release of that number.
 ///
 /// # Errors

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use crate::api::secret::SecretText;
 use crate::server::auth::accounts::WebSignIn;
 use crate::server::http::App;
+use crate::server::http::limits::sit;
 use crate::server::store::acts;
 use crate::server::web::page::{Page, PageError, Shown};
 use crate::server::web::session::{
@@ -107,6 +108,7 @@ pub(super) async fn sign_in(
         .check(&format!("account {}", form.email.trim().to_lowercase()))
         .await?;
     let next = safe_next(form.next.as_deref());
+    let _seat = sit(&app.limits.passwords, &address.ip().to_string())?;
     match app.auth.sign_in_by_password(&form.email, form.password).await? {
         Some(signed_in) => Ok(let_in(&app, &signed_in, &next)),
         None => {

@@ -7,6 +7,7 @@ mod events;
 mod idempotency;
 mod isolation;
 mod keys;
+mod limits;
 mod matrix;
 mod members;
 mod openapi;

@@ -246,3 +246,56 @@ async fn a_body_is_awaited_only_after_the_token_was_looked_at() {
     wire.read_to_string(&mut answer).await.expect("it answers");
     assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
 }
+
+#[tokio::test]
+async fn a_tenant_writes_so_much_at_once_and_no_more() {
+    let world = World::start().await;
+    let client = world.client(&world.tenant(), GateAccess::Push).await;
+    let other = world.client(&world.tenant(), GateAccess::Push).await;
+    let host = client.url.trim_start_matches("http://").to_owned();
+    let mut wires = Vec::new();
+    for _ in 0..24 {
+        let location = client.begin().await;
+        let mut wire = tokio::net::TcpStream::connect(&host).await.expect("it connects");
+        let head = format!(
+            "PATCH {location} HTTP/1.1\r\nHost: {host}\r\nAuthorization: {}\r\nContent-Length: 9\r\n\r\n",
+            client.authorization.as_deref().expect("a token"),
+        );
+        wire.write_all(head.as_bytes()).await.expect("it is sent");
+        wires.push(wire);
+    }
+    let refused = async {
+        loop {
+            let answer = client.send(client.call(Method::POST, "blobs/uploads/")).await;
+            if answer.status == 429 {
+                break answer;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let refused = tokio::time::timeout(Duration::from_secs(20), refused)
+        .await
+        .expect("too many are refused");
+    assert_eq!(refused.header("retry-after"), "5");
+    assert_eq!(refused.json()["errors"][0]["code"], "TOOMANYREQUESTS");
+    other.begin().await;
+    assert_eq!(
+        client.get("tags/list").await.status,
+        404,
+        "who reads is not held up"
+    );
+    drop(wires);
+    let again = async {
+        while client
+            .send(client.call(Method::POST, "blobs/uploads/"))
+            .await
+            .status
+            != 202
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), again)
+        .await
+        .expect("the seats come back");
+}
