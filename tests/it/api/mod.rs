@@ -1,6 +1,7 @@
 //! The management API over HTTP: the real server over a fake world, spoken to by hand.
 
 mod audit;
+mod canaries;
 mod credentials;
 mod deploys;
 mod events;

@@ -10,7 +10,7 @@ use crate::api::rig::{Api, PASSWORD, text};
 use crate::gate::harness::{Answer, Client};
 
 const TOKEN: &str = "/api/v1/oauth/token";
-const EMAIL: &str = "ada@example.com";
+pub(crate) const EMAIL: &str = "ada@example.com";
 
 /// A server with an account that has a password.
 fn started() -> (Api, Client) {
@@ -132,7 +132,7 @@ fn hidden(page: &Answer, name: &str) -> String {
 }
 
 /// The tokens of a login that was approved.
-async fn signed_in(program: &Client) -> Value {
+pub(crate) async fn signed_in(program: &Client) -> Value {
     let login = begun(program, "read deploy").await;
     let browser = Browser::sign_in(program).await;
     assert_eq!(browser.decide(&login, "approve").await.status, 200);

@@ -1,0 +1,528 @@
+//! Canary secrets in every place that takes or gives one; a whole journey of a tenant against a real server; then every
+//! log line, event, answer, table and argument is searched for them.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use reqwest::Method;
+use serde_json::{Value, json};
+use systemprompt::api::oauth::{CLIENT_ID, EXCHANGE_GRANT};
+
+use crate::api::rig::{Api, PASSWORD, SCOPES, text};
+use crate::api::sign_in;
+use crate::cli::rig::{Said, Server};
+use crate::gate::harness::{Answer, Client};
+
+/// Files that are there to keep a secret, and inputs of this test: everything else is searched.
+const KEEPS: [&str; 9] = [
+    "master.key",
+    "signing.key",
+    "world.json",
+    "secrets.json",
+    "credentials.json",
+    "canary.env",
+    "admin-password",
+    "database-url",
+    "value",
+];
+
+/// The canaries, and all that was said in their hearing.
+#[derive(Default)]
+struct Sweep {
+    canaries: Vec<(String, String)>,
+    heard: Vec<(String, String)>,
+}
+
+impl Sweep {
+    /// A secret that nobody may find again.
+    fn plant(&mut self, name: &str, value: &str) {
+        assert!(
+            value.len() >= 12,
+            "`{name}` is so short that it is found by chance"
+        );
+        self.canaries.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// A made-up one.
+    fn make(&mut self, name: &str) -> String {
+        let value = format!("canary{}of{name}", hex::encode(rand_bytes()));
+        self.plant(name, &value);
+        value
+    }
+
+    fn hear(&mut self, place: &str, said: impl Into<String>) {
+        self.heard.push((place.to_owned(), said.into()));
+    }
+
+    fn hear_command(&mut self, place: &str, said: &Said) {
+        self.hear(place, said.whole());
+    }
+
+    fn hear_answer(&mut self, place: &str, answer: &Answer) {
+        self.hear(place, format!("{:?}\n{}", answer.headers, answer.text()));
+    }
+
+    async fn get(&mut self, client: &Client, path: &str) -> Answer {
+        let answer = client.get(path).await;
+        self.hear_answer(path, &answer);
+        answer
+    }
+
+    /// Everything that holds a canary, in any of the ways in which it may be written.
+    fn found(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for (canary, value) in &self.canaries {
+            let ways = written(value);
+            for (place, said) in &self.heard {
+                if ways.iter().any(|way| said.contains(way.as_str())) {
+                    found.insert(format!("{canary} in {place}"));
+                }
+            }
+        }
+        found
+    }
+}
+
+fn rand_bytes() -> [u8; 8] {
+    systemprompt::server::clock::Clock::system().random()
+}
+
+/// The text as it stands, in hexadecimal, and in base64 wherever it may begin.
+fn written(value: &str) -> Vec<String> {
+    let mut ways = vec![value.to_owned(), hex::encode(value)];
+    for skipped in 0..3 {
+        let bytes = &value.as_bytes()[skipped..];
+        let whole = bytes.len() / 3 * 3;
+        ways.push(STANDARD_NO_PAD.encode(&bytes[..whole]));
+        ways.push(URL_SAFE_NO_PAD.encode(&bytes[..whole]));
+    }
+    ways
+}
+
+/// Looks at the arguments of every process of this machine until it is told to stop.
+struct Watch {
+    stop: Arc<AtomicBool>,
+    seen: std::thread::JoinHandle<BTreeSet<String>>,
+}
+
+impl Watch {
+    fn start() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&stop);
+        let seen = std::thread::spawn(move || {
+            let mut seen = BTreeSet::new();
+            while !told.load(Ordering::Relaxed) {
+                for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+                    if let Ok(line) = std::fs::read(process.path().join("cmdline")) {
+                        seen.insert(String::from_utf8_lossy(&line).replace('\0', " "));
+                    }
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            seen
+        });
+        Self { stop, seen }
+    }
+
+    fn end(self) -> String {
+        self.stop.store(true, Ordering::Relaxed);
+        let seen = self.seen.join().expect("the watch");
+        seen.into_iter().collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Every file below the folder but those that are there to keep a secret.
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let name = entry.file_name();
+        if path.is_dir() {
+            files(&path, found);
+        } else if !KEEPS.iter().any(|keeps| name == *keeps) {
+            found.push(path);
+        }
+    }
+}
+
+/// The journey of one tenant, with canaries all along.
+struct Journey {
+    api: Api,
+    sweep: Sweep,
+    carol: Client,
+    tenant: String,
+}
+
+impl Journey {
+    /// A server whose operator has a password, an owner with one, and a tenant.
+    async fn begin() -> Self {
+        let mut sweep = Sweep::default();
+        let mut server = Server::down();
+        let password = sweep.make("admin-password");
+        server.house.put("admin-password", &format!("{password}\n"));
+        let file = server.house.path("admin-password").display().to_string();
+        server.up_one(0, &["--admin-password-file", &file]);
+        let mut api = Api::over(server);
+        sweep.plant("operator's API token", &api.token);
+        api.server.house.set("SYSTEMPROMPT_TOKEN", &api.token.clone());
+        sweep.plant("owner's password", PASSWORD);
+        api.account("carol@example.com");
+        let token = api.token_of("carol@example.com", &SCOPES.join(","), &[]);
+        sweep.plant("owner's API token", &token);
+        let carol = api.with_token(&token);
+        api.server.house.set("SYSTEMPROMPT_TOKEN", &token);
+        let created = api.server.tenant("acme");
+        sweep.hear_command("tenant create", &created);
+        let listed = carol.list("/api/v1/tenants").await;
+        let tenant = format!("/api/v1/tenants/{}", text(&listed[0]["id"]));
+        Self {
+            api,
+            sweep,
+            carol,
+            tenant,
+        }
+    }
+
+    fn command(&mut self, arguments: &[&str]) {
+        let said = self.api.server.run(arguments);
+        self.sweep.hear_command(&arguments.join(" "), &said);
+    }
+
+    /// What the tenant was given, as the project keeps it.
+    fn plant_credentials(&mut self, when: &str) {
+        let id = self.tenant.rsplit('/').next().expect("an id");
+        let path = format!(".systemprompt/profiles/{id}/secrets.json");
+        let kept: Value = serde_json::from_str(&self.api.server.house.read(&path)).expect("JSON");
+        let url = url::Url::parse(&text(&kept["database_url"])).expect("a URL");
+        let password = url.password().expect("a password");
+        self.sweep.plant(&format!("database password {when}"), password);
+        self.sweep
+            .plant(&format!("JWT secret {when}"), &text(&kept["jwt_secret"]));
+    }
+
+    /// Guesses and mistakes: what is refused is not repeated either.
+    async fn mistakes(&mut self) {
+        let anybody = self.api.anonymous();
+        let wrong = self.sweep.make("wrong-password");
+        let fields = [("email", sign_in::EMAIL), ("password", &wrong), ("next", "/")];
+        let answer = anybody.form("/sign-in", &fields).await;
+        assert_eq!(answer.status, 401);
+        self.sweep.hear_answer("/sign-in", &answer);
+        let token = format!("spt_{}", self.sweep.make("wrong-token"));
+        let answer = self.api.with_token(&token).get(&self.tenant).await;
+        self.sweep.hear_answer("wrong token", &answer);
+        let registry = self.sweep.make("wrong-registry-password");
+        let request = anybody.call(
+            Method::GET,
+            "/v2/token?scope=repository:systemprompt-images:pull,push",
+        );
+        let answer = anybody
+            .send(request.basic_auth("systemprompt", Some(registry)))
+            .await;
+        self.sweep.hear_answer("/v2/token", &answer);
+        for (what, path) in [("link", "/link/"), ("pay page", "/pay/")] {
+            let secret = self.sweep.make("wrong-path");
+            let answer = anybody.get(&format!("{path}{secret}?again={secret}")).await;
+            // A page may say what was asked of it; the log and the tables may not.
+            assert!(answer.status >= 400, "{what}");
+        }
+        let job = self.sweep.make("identity-of-a-job");
+        let fields = [
+            ("grant_type", EXCHANGE_GRANT),
+            ("client_id", CLIENT_ID),
+            ("subject_token_type", "urn:ietf:params:oauth:token-type:id_token"),
+            ("subject_token", &job),
+            ("audience", self.tenant.rsplit('/').next().expect("an id")),
+        ];
+        let answer = anybody.form("/api/v1/oauth/token", &fields).await;
+        assert_eq!(answer.status, 400);
+        self.sweep.hear_answer("exchange", &answer);
+        let value = self.sweep.make("value-of-a-bad-request");
+        for body in [
+            json!({"key": "A_KEY", "value": [value]}),
+            json!({"key": "A_KEY", "value": value, "more": value}),
+            json!({"key": "A_KEY", "value": format!("{value}\0")}),
+            json!({"key": "A_KEY", "value": value.repeat(2000)}),
+            json!({"key": "DATABASE_URL", "value": value}),
+            json!([value]),
+            json!(value),
+        ] {
+            let answer = self.carol.post(&format!("{}/secrets", self.tenant), &body).await;
+            assert_eq!(answer.status, 400, "{}", answer.text());
+            self.sweep.hear_answer("a bad secret", &answer);
+        }
+    }
+
+    /// Secrets in, by every way there is.
+    async fn secrets(&mut self) {
+        let tenant = self.tenant.clone();
+        let value = self.sweep.make("secret-by-api");
+        self.carol.stage(&tenant, "FIRST_KEY", &value).await;
+        let value = self.sweep.make("secret-by-api-anew");
+        let path = format!("{tenant}/secrets/FIRST_KEY?stage=true");
+        let answer = self
+            .carol
+            .say(Method::PATCH, &path, &json!({"value": value}))
+            .await;
+        self.sweep.hear_answer("a new value", &answer);
+        let value = self.sweep.make("secret-by-stdin");
+        let said = self.api.server.house.feed(
+            &["secrets", "set", "SECOND_KEY", "--stage"],
+            &format!("{value}\n"),
+        );
+        self.sweep.hear_command("secrets set", &said);
+        let value = self.sweep.make("secret-by-file");
+        let house = &self.api.server.house;
+        house.put("value", &value);
+        house.put(
+            "canary.env",
+            &format!("THIRD_KEY='{value}'\nDATABASE_URL={value}\n"),
+        );
+        self.command(&["secrets", "set", "VALUE", "--from-file", "value", "--stage"]);
+        self.command(&["secrets", "import", "canary.env", "--stage"]);
+        self.api
+            .server
+            .house
+            .put("canary.env", &format!("A=1\nB C={value}\n"));
+        self.command(&["secrets", "import", "canary.env"]);
+        for words in [
+            "secrets list",
+            "secrets history FIRST_KEY",
+            "secrets rollback FIRST_KEY --stage",
+            "secrets unset VALUE --stage",
+        ] {
+            self.command(&words.split(' ').collect::<Vec<_>>());
+        }
+    }
+
+    /// A push and a deploy; answers how it ended.
+    async fn deploy(&mut self, content: &str) -> Value {
+        let token = self.carol.read(&format!("{}/registry-token", self.tenant)).await;
+        self.sweep.plant("registry credential", &text(&token["token"]));
+        let answer = self.carol.deploy(&self.tenant, content).await;
+        self.sweep.hear_answer("deploy", &answer);
+        let ended = self.carol.finished(&answer).await;
+        self.sweep.hear("a deploy's operation", ended.to_string());
+        ended
+    }
+
+    /// Released, failed, rotated, gone back, looked at by support.
+    async fn life(&mut self) {
+        let tenant = self.tenant.clone();
+        assert_eq!(self.deploy("one").await["status"], "succeeded");
+        self.carol.stage(&tenant, "FAKE_BEHAVIOUR", "exit-1").await;
+        assert_ne!(self.deploy("two").await["status"], "succeeded");
+        self.command(&["secrets", "unset", "FAKE_BEHAVIOUR", "--stage"]);
+        self.command(&["secrets", "diff"]);
+        assert_eq!(self.deploy("three").await["status"], "succeeded");
+        self.plant_credentials("at first");
+        self.command(&["tenant", "edit", "--rotate-credentials"]);
+        self.plant_credentials("rotated");
+        for words in [
+            "rollback v1 --yes",
+            "releases",
+            "releases show v1",
+            "tenant restart",
+            "tenant logs --tail 100",
+            "tenant logs --source release --tail 100",
+            "tenant status",
+            "tenant environment",
+            "tenant resources",
+            "tenant metrics",
+            "tenant show",
+            "tenant members list",
+            "tenant support open --access read --for 1h",
+            "tenant trust add --repository acme/shop",
+            "doctor",
+        ] {
+            self.command(&words.split(' ').collect::<Vec<_>>());
+        }
+        for path in [
+            "",
+            "/logs",
+            "/environment",
+            "/secrets",
+            "/events",
+            "/releases",
+            "/status",
+            "/resources",
+        ] {
+            let owner = self.api.owner.clone();
+            self.sweep.get(&owner, &format!("{tenant}{path}")).await;
+        }
+    }
+
+    /// A login by device: session, refresh token, cookie.
+    async fn sign_in(&mut self) {
+        self.api.account(sign_in::EMAIL);
+        let tokens = sign_in::signed_in(&self.api.anonymous()).await;
+        self.sweep.plant("access token", &text(&tokens["access_token"]));
+        self.sweep.plant("refresh token", &text(&tokens["refresh_token"]));
+        let ada = self.api.with_token(&text(&tokens["access_token"]));
+        self.sweep.get(&ada, "/api/v1/me").await;
+    }
+
+    /// What the operator does on the machine, and what a wrong setting says.
+    fn operate(&mut self) {
+        let data = self.api.server.data_dir();
+        let url = format!(
+            "postgres://sp:{}@127.0.0.1:1/none",
+            self.sweep.make("database-url")
+        );
+        self.api.server.house.put("database-url", &url);
+        let file = self.api.server.house.path("database-url").display().to_string();
+        for words in [
+            "server check",
+            "server check --json",
+            "server keys rotate",
+            "server migrate status",
+            "audit --verify",
+            "audit --json",
+        ] {
+            let mut arguments: Vec<&str> = words.split(' ').collect();
+            if arguments[0] == "server" {
+                arguments.extend_from_slice(&["--data-dir", &data]);
+            }
+            self.command(&arguments);
+        }
+        for command in ["serve", "server check"] {
+            let mut arguments: Vec<&str> = command.split(' ').collect();
+            arguments.extend_from_slice(&["--data-dir", &data, "--database-url-file", &file]);
+            self.command(&arguments);
+        }
+        let broken = url.replace("@127.0.0.1:1", "@[::");
+        self.api.server.house.put("database-url", &broken);
+        self.command(&[
+            "server",
+            "check",
+            "--data-dir",
+            &data,
+            "--database-url-file",
+            &file,
+        ]);
+    }
+
+    /// Hears what is kept, and what the server has said.
+    fn hear_everything(&mut self) {
+        let server = &self.api.server;
+        let log = server.log();
+        let mut kept = Vec::new();
+        for folder in [
+            PathBuf::from(server.data_dir()),
+            server.house.project(),
+            server.house.project().join("../home"),
+        ] {
+            files(&folder, &mut kept);
+        }
+        assert!(
+            kept.iter().any(|path| path.ends_with("systemprompt.db")),
+            "{kept:?}"
+        );
+        for path in kept {
+            let bytes = std::fs::read(&path).unwrap_or_default();
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            self.sweep
+                .hear(&format!("the file {name}"), String::from_utf8_lossy(&bytes));
+        }
+        assert!(log.contains("answered"), "{log}");
+        self.sweep.hear("the log", log);
+    }
+}
+
+#[tokio::test]
+async fn no_secret_is_found_where_it_does_not_belong() {
+    let watch = Watch::start();
+    let mut journey = Journey::begin().await;
+    journey.mistakes().await;
+    journey.secrets().await;
+    journey.life().await;
+    journey.sign_in().await;
+    journey.operate();
+    for path in [
+        "/openapi.json",
+        "/docs",
+        "/metrics",
+        "/health",
+        "/sign-in",
+        "/api/v1/plans",
+    ] {
+        let owner = journey.api.owner.clone();
+        journey.sweep.get(&owner, path).await;
+    }
+    for words in ["tenant suspend", "tenant activate", "tenant events"] {
+        journey.command(&words.split(' ').collect::<Vec<_>>());
+    }
+    journey.hear_everything();
+    journey.command(&["tenant", "delete", "--yes"]);
+    let carol = journey.carol.clone();
+    let receipt = format!("{}/receipt", journey.tenant);
+    assert_eq!(journey.sweep.get(&carol, &receipt).await.status, 200);
+    let path = format!("{}/audit?limit=200", journey.tenant);
+    journey.sweep.get(&carol, &path).await;
+    journey.hear_everything();
+    journey.sweep.hear("the arguments of a process", watch.end());
+    let found = journey.sweep.found();
+    assert!(found.is_empty(), "{found:#?}");
+    assert!(
+        journey.sweep.canaries.len() >= 20,
+        "{:?}",
+        journey.sweep.canaries.len()
+    );
+    assert!(journey.sweep.heard.len() >= 80, "{:?}", journey.sweep.heard.len());
+}
+
+/// The search is worth something only if it finds: a canary that somebody puts where it does not belong is found in
+/// each of these places, also when it is written otherwise.
+#[tokio::test]
+async fn a_leak_would_be_found() {
+    let watch = Watch::start();
+    let mut journey = Journey::begin().await;
+    let leaked = journey.sweep.make("leaked");
+    // As an argument, in an event's message, in a table, in an answer.
+    let message = format!("with {leaked}");
+    journey
+        .carol
+        .succeeded(&journey.carol.deploy(&journey.tenant, "one").await)
+        .await;
+    journey.command(&["deploy", "--message", &message]);
+    let body = json!({"image": "current", "message": STANDARD_NO_PAD.encode(&message)});
+    let answer = journey
+        .carol
+        .post(&format!("{}/deploy", journey.tenant), &body)
+        .await;
+    journey.carol.succeeded(&answer).await;
+    let carol = journey.carol.clone();
+    let path = format!("{}/releases/2", journey.tenant);
+    journey.sweep.get(&carol, &path).await;
+    let mut child = journey
+        .api
+        .server
+        .house
+        .start(&["tenant", "events", "--follow", "--tenant", &leaked]);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let _ = child.kill();
+    let _ = child.wait();
+    journey.hear_everything();
+    journey.sweep.hear("the arguments of a process", watch.end());
+    let found = journey.sweep.found();
+    for place in [
+        "/releases/2".to_owned(),
+        "the file systemprompt.db".to_owned(),
+        "the arguments of a process".to_owned(),
+    ] {
+        assert!(
+            found
+                .iter()
+                .any(|it| it.starts_with("leaked in ") && it.contains(&place)),
+            "{place}: {found:#?}"
+        );
+    }
+}
