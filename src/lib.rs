@@ -22,3 +22,6 @@ pub mod image;
 pub mod runtime;
 pub mod server;
 pub mod workspace;
+
+#[cfg(test)]
+mod mutation;

@@ -92,4 +92,24 @@ mod tests {
             time
         );
     }
+
+    #[test]
+    fn outside_bytes_as_time_id_or_name() {
+        let seeds: [&[u8]; 5] = [
+            b"2026-11-21T09:11:00.087Z",
+            b"-9999-12-31T23:59:59+99:99",
+            b"ten_01m7yf8m6vebvts9qd0abfmdcn",
+            b"my-project-2",
+            b"OPENAI_API_KEY",
+        ];
+        crate::mutation::torment(&seeds, |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            (
+                text.parse::<Time>().map(|time| time.to_string().len()).is_ok(),
+                text.parse::<crate::api::id::TenantId>().is_ok(),
+                text.parse::<crate::api::name::TenantName>().is_ok(),
+                text.parse::<crate::api::name::SecretKey>().is_ok(),
+            )
+        });
+    }
 }

@@ -129,4 +129,15 @@ mod tests {
         assert!(!cursor.take_listed(&event(9, "app_created")));
         assert_eq!(cursor, Cursor(9));
     }
+
+    #[test]
+    fn outside_bytes_as_event() {
+        let seeds: [&[u8]; 2] = [
+            br#"{"seq":1,"tenant_id":"ten_01m7yf8m6vebvts9qd0abfmdcn","operation_id":null,"event":"tenant_ready","status":"running","message":"it serves","at":"2026-11-21T09:11:00Z","detail":{"url":"http://x"}}"#,
+            br#"{"seq":18446744073709551615,"detail":[[[[]]]]}"#,
+        ];
+        crate::mutation::torment(&seeds, |bytes| {
+            serde_json::from_slice::<crate::api::event::Event>(bytes).is_ok()
+        });
+    }
 }

@@ -264,4 +264,26 @@ mod tests {
         assert_eq!(name.as_deref(), Some("sub/Dockerfile.dockerignore"));
         assert!(ignore.excludes("b/c") && !ignore.excludes("a"));
     }
+
+    #[test]
+    fn outside_bytes_as_ignore_file() {
+        let seeds: [&[u8]; 5] = [
+            b"target\n**/*.rs\n!src/main.rs\n# why\n",
+            b"*/temp*\n*/*/temp*\ntemp?\n",
+            b"[a-c]x\n[^a]\n\\[x]\n",
+            b"!**/keep/**\n/a/./b/../c/\n",
+            b"\xef\xbb\xbf**\n!.systemprompt/**\n",
+        ];
+        crate::mutation::torment(&seeds, |bytes| {
+            let ignore = Ignore::parse("x", bytes).ok()?;
+            let paths = [
+                "a",
+                "src/main.rs",
+                "a/b/c/d/e/f/g/h",
+                "temp/temp/temp/temp",
+                "aaaaaaaaaaaaaaaaaaaaaaaa",
+            ];
+            Some(paths.map(|path| ignore.excludes(path)))
+        });
+    }
 }

@@ -334,4 +334,28 @@ mod tests {
             }
         );
     }
+
+    #[test]
+    fn outside_bytes_as_env_file() {
+        let vectors = include_str!("../../../tests/data/dotenv/vectors.json");
+        let vectors: Vec<Vector> = serde_json::from_str(vectors).expect("JSON");
+        let seeds: Vec<&[u8]> = vectors.iter().map(|vector| vector.text.as_bytes()).collect();
+        crate::mutation::torment(&seeds, |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let read = parse(&text);
+            if let Ok(entries) = &read {
+                let written: String = entries
+                    .iter()
+                    .map(|entry| super::entry("A", entry.value.expose()))
+                    .collect();
+                let again = parse(&written).expect("what is written can be read");
+                let values = |entries: &[super::Entry]| {
+                    let values = entries.iter().map(|entry| entry.value.expose().to_owned());
+                    values.collect::<Vec<_>>()
+                };
+                assert_eq!(values(&again), values(entries));
+            }
+            read.map(|entries| entries.len())
+        });
+    }
 }

@@ -343,4 +343,28 @@ mod tests {
         assert_eq!(version("GLIBC_PRIVATE"), None);
         assert_eq!(version("GCC_3.0"), None);
     }
+
+    #[test]
+    fn outside_bytes_as_program() {
+        let own = std::fs::read("/bin/true").expect("a program");
+        let whole = own.as_slice();
+        let seeds: [&[u8]; 2] = [whole, b"\x7fELF\x02\x01\x01"];
+        let broken: Vec<Vec<u8>> = (0..64)
+            .map(|at| {
+                let mut bytes = whole[..whole.len().min(4096)].to_vec();
+                bytes[at] = 0xff;
+                bytes
+            })
+            .collect();
+        let seeds: Vec<&[u8]> = seeds
+            .into_iter()
+            .chain(broken.iter().map(Vec::as_slice))
+            .collect();
+        crate::mutation::torment(&seeds, |bytes| {
+            let read = super::Elf::read(&mut std::io::Cursor::new(bytes));
+            read.ok()
+                .flatten()
+                .map(|elf| (elf.architecture(), elf.library_paths().len()))
+        });
+    }
 }

@@ -101,3 +101,24 @@ fn sees_cache_mounts() {
     assert!(parse("FROM x\nRUN --mount=type=cache,target=/t make\n").has_cache_mounts());
     assert!(!parse("FROM x\nRUN --mount=type=bind,source=a make\n").has_cache_mounts());
 }
+
+#[test]
+fn outside_bytes_as_dockerfile() {
+    let seeds: [&[u8]; 4] = [
+        b"# syntax=x\nARG A=1\nFROM debian:${A:-2} AS base\nCOPY --from=base --chown=a:b a b /c/\nRUN --mount=type=cache,target=/x true\n",
+        b"FROM scratch\nCOPY [\"a b\", \"/c\"]\nADD https://x/y /z\nENV A=\"b\\\n c\" D='e'\n",
+        b"FROM a\nRUN <<EOF cat <<-'X'\necho\nEOF\n\tX\nCOPY <<A <<B /d/\nA\nB\n",
+        b"# escape=`\nFROM a\nCOPY a` \n  b c\n",
+    ];
+    crate::mutation::torment(&seeds, |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        let file = parse(&text);
+        let args: BuildArgs = [("A".to_owned(), "${A}".to_owned())].into();
+        (
+            file.base_images(&args).len(),
+            file.copied(&args, Some("base")).len(),
+            file.has_cache_mounts(),
+            file.check_secrets().map(|found| found.len()).is_ok(),
+        )
+    });
+}

@@ -187,4 +187,24 @@ mod tests {
         assert_eq!(read(PUSHED, 64).error(), None);
         assert_eq!(read(&format!("{PUSHED}{FAILED}"), 64).error(), Some("denied: no"));
     }
+
+    #[test]
+    fn outside_bytes_as_answer_to_a_push() {
+        struct Deaf;
+        impl crate::image::progress::Progress for Deaf {
+            fn report(&self, _: crate::image::progress::ProgressEvent) {}
+        }
+        let seeds: [&[u8]; 3] = [
+            b"{\"status\":\"Pushing\",\"id\":\"3f2a\",\"progressDetail\":{\"current\":1,\"total\":2}}\n",
+            b"{\"errorDetail\":{\"message\":\"denied\"},\"error\":\"denied\"}\n",
+            b"{\"progressDetail\":{},\"aux\":{\"Tag\":\"1\",\"Digest\":\"sha256:00\",\"Size\":736}}\n1: digest: x\n",
+        ];
+        crate::mutation::torment(&seeds, |bytes| {
+            let mut lines = super::Lines::new(&Deaf);
+            for piece in bytes.chunks(7) {
+                lines.take(&bytes::Bytes::copy_from_slice(piece));
+            }
+            (lines.error().is_some(), lines.digest("1").is_some())
+        });
+    }
 }

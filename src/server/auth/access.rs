@@ -112,3 +112,24 @@ impl Auth {
             .map(|data| data.claims)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::api::id::SessionId;
+    use crate::server::auth::testing::bench;
+
+    #[tokio::test]
+    async fn outside_bytes_as_access_token() {
+        let bench = bench().await;
+        let session = SessionId::new(bench.clock.uuid());
+        let good = bench.auth.issue_access(&session, &bench.account, "read");
+        let good = good.expect("signed").expose().to_owned();
+        assert!(bench.auth.session_of_access(&good).is_some());
+        crate::mutation::torment(&[good.as_bytes(), b"eyJhbGciOiJub25lIn0.e30."], |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let known = bench.auth.session_of_access(&text).is_some();
+            assert!(!known || text == good, "{text}");
+            text.split('.').count().min(5)
+        });
+    }
+}

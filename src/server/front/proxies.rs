@@ -150,4 +150,23 @@ mod tests {
         let one: Network = "192.0.2.7".parse().expect("an address");
         assert!(one.holds(ip("192.0.2.7")) && !one.holds(ip("192.0.2.8")) && !one.is_everybody());
     }
+
+    #[test]
+    fn outside_bytes_as_forwarded_for() {
+        let seeds: [&[u8]; 4] = [
+            b"9.9.9.9, 10.0.0.1",
+            b"::1, ::ffff:10.0.0.1",
+            b"unknown,,",
+            b"10.0.0.1:80",
+        ];
+        let trusted = networks(&["10.0.0.0/8", "::/0"]);
+        crate::mutation::torment(&seeds, |bytes| {
+            let mut headers = HeaderMap::new();
+            if let Ok(value) = HeaderValue::from_bytes(bytes) {
+                headers.insert("x-forwarded-for", value);
+            }
+            let network = String::from_utf8_lossy(bytes).parse::<Network>();
+            (caller(ip("10.0.0.9"), &headers, &trusted), network.is_ok())
+        });
+    }
 }

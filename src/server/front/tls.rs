@@ -202,3 +202,16 @@ fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     };
     (rest.len() >= length).then(|| rest.split_at(length))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::not_after;
+
+    #[test]
+    fn outside_bytes_as_certificate() {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+        let good = made.cert.der().to_vec();
+        assert!(not_after(&good).is_some());
+        crate::mutation::torment(&[&good], |bytes| not_after(bytes).is_some());
+    }
+}

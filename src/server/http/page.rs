@@ -179,4 +179,34 @@ mod tests {
         assert!(Wanted::new(&wanted(201, None)).is_err());
         assert!(Wanted::new(&wanted(1, Some("%%%"))).is_err());
     }
+
+    #[test]
+    fn outside_bytes_as_cursor() {
+        use base64::Engine as _;
+        let encode = |text: &str| super::URL_SAFE_NO_PAD.encode(text);
+        let seeds = [
+            encode("ten_01m7yf8m6vebvts9qd0abfmdcn"),
+            encode("42"),
+            encode("A_KEY"),
+            "!".to_owned(),
+        ];
+        let seeds: Vec<&[u8]> = seeds.iter().map(String::as_bytes).collect();
+        crate::mutation::torment(&seeds, |bytes| {
+            // As it stands, and as somebody would forge it.
+            for cursor in [
+                String::from_utf8_lossy(bytes).into_owned(),
+                super::URL_SAFE_NO_PAD.encode(bytes),
+            ] {
+                let query = crate::api::page::PageQuery {
+                    limit: None,
+                    cursor: Some(cursor),
+                };
+                if let Ok(wanted) = super::Wanted::new(&query) {
+                    let _ = wanted.after::<crate::api::id::TenantId>();
+                    let _ = wanted.after::<u64>();
+                    let _ = wanted.after::<crate::api::name::SecretKey>();
+                }
+            }
+        });
+    }
 }

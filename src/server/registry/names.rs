@@ -180,4 +180,33 @@ mod tests {
             assert!(UploadId::parse(bad).is_err(), "{bad:?}");
         }
     }
+
+    #[test]
+    fn outside_bytes_as_registry_name() {
+        let seeds: [&[u8]; 6] = [
+            b"systemprompt-images/manifests/tenant-ten_01m7yf8m6vebvts9qd0abfmdcn",
+            b"systemprompt-images/blobs/sha256:3fd1b68ff00375242cf64ac24891202d73d42330de72736b3bb5036393ecabc1",
+            b"systemprompt-images/blobs/uploads/0195f0a1-0000-7000-8000-000000000000",
+            b"systemprompt-images/tags/list",
+            b"a/b/c/referrers/sha512:00",
+            b"blobs/uploads/",
+        ];
+        crate::mutation::torment(&seeds, |bytes| {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            let last = text.rsplit('/').next().unwrap_or_default();
+            if let Ok(id) = super::UploadId::parse(last) {
+                // It becomes the name of a file.
+                assert!(!id.as_str().contains(['/', '.', '\0']));
+            }
+            if let Ok(digest) = super::parse_digest(last) {
+                assert!(digest.hex().bytes().all(|b| b.is_ascii_hexdigit()));
+            }
+            let parsed = super::Target::parse(&text).map(|(name, _)| name.len());
+            (
+                super::Reference::parse(last).is_ok(),
+                super::is_tag(last),
+                parsed.is_some(),
+            )
+        });
+    }
 }

@@ -45,7 +45,8 @@ pub(super) fn chunk(header: &str) -> Option<(u64, u64)> {
     let text = text.split_once('/').map_or(text, |(range, _)| range);
     let (first, last) = text.trim().split_once('-')?;
     let (first, last) = (first.parse().ok()?, last.parse().ok()?);
-    (first <= last).then_some((first, last))
+    // So that its length is a number too.
+    (first <= last && last - first < u64::MAX).then_some((first, last))
 }
 
 #[cfg(test)]
@@ -83,5 +84,32 @@ mod tests {
         assert_eq!(chunk("9-1"), None);
         assert_eq!(chunk("-1"), None);
         assert_eq!(chunk("nonsense"), None);
+    }
+
+    #[test]
+    fn a_chunk_has_a_length() {
+        assert_eq!(chunk("0-18446744073709551615"), None);
+        assert_eq!(chunk("1-18446744073709551615"), Some((1, u64::MAX)));
+    }
+
+    #[test]
+    fn outside_bytes_as_range() {
+        let seeds: [&[u8]; 6] = [
+            b"bytes=0-99",
+            b"bytes=500-",
+            b"bytes=-500",
+            b"bytes=0-0,-1",
+            b"0-1023",
+            b"bytes 0-1/2",
+        ];
+        crate::mutation::torment(&seeds, |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            for length in [0, 1, 1000, u64::MAX] {
+                if let Wanted::Part { first, last } = wanted(Some(&text), length) {
+                    assert!(first <= last && last < length);
+                }
+            }
+            chunk(&text).map(|(first, last)| (last - first + 1) > 0)
+        });
     }
 }

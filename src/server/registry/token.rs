@@ -229,3 +229,29 @@ fn decode<T: DeserializeOwned>(text: &str, key: &DecodingKey, rules: &Validation
         .ok()
         .map(|data| data.claims)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::api::id::TenantId;
+    use crate::server::clock::Clock;
+    use crate::server::registry::GateAccess;
+    use crate::server::registry::token::Tokens;
+
+    #[test]
+    fn outside_bytes_as_registry_token() {
+        let clock = Clock::system();
+        let tokens = Tokens::new(&[7; 32], clock.clone());
+        let tenant = TenantId::new(clock.uuid());
+        let (good, _) = tokens.mint_credential(&tenant, GateAccess::Push, 600);
+        assert!(tokens.verify_credential(good.expose()).is_some());
+        let good = good.expose().to_owned();
+        crate::mutation::torment(&[good.as_bytes(), b"e30.e30.", b"a.b.c"], |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            // Nothing but the token itself is one: not even another writing of its last character.
+            let credential = tokens.verify_credential(&text).is_some();
+            assert!(!credential || text == good, "{text}");
+            assert!(tokens.verify_access(&text).is_none());
+            text.split('.').count().min(5)
+        });
+    }
+}
