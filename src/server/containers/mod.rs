@@ -29,7 +29,7 @@ pub use crate::server::containers::image::ImageChoice;
 pub use crate::server::containers::label::{Labels, key};
 pub use crate::server::containers::network::NetworkSpec;
 pub use crate::server::containers::parts::{restarts, rotated_logs, texts, volume_at};
-pub use crate::server::containers::route::{ROUTES, route, upstream};
+pub use crate::server::containers::route::{ROUTES, edge_network, route};
 
 /// Where the engine is, and whose things are made on it.
 #[derive(Clone, Debug)]

@@ -1,10 +1,11 @@
 //! Networks, and who is in them.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bollard::errors::Error;
 use bollard::models::{
-    EndpointSettings, Ipam, IpamConfig, NetworkConnectRequest, NetworkCreateRequest,
+    EndpointIpamConfig, EndpointSettings, Ipam, IpamConfig, NetworkConnectRequest, NetworkCreateRequest,
     NetworkDisconnectRequest, NetworkInspect,
 };
 use bollard::query_parameters::ListNetworksOptionsBuilder;
@@ -120,9 +121,50 @@ impl Engine {
         container: &str,
         aliases: &[String],
     ) -> Result<(), EngineError> {
+        self.join(network, container, endpoint(aliases)).await
+    }
+
+    /// The container is in the network afterwards, at this address whenever it runs.
+    ///
+    /// # Errors
+    /// One of the two is not there, somebody else has the address, or the engine refuses.
+    pub async fn connect_at(
+        &self,
+        network: &str,
+        container: &str,
+        address: Ipv4Addr,
+    ) -> Result<(), EngineError> {
+        let wanted = EndpointIpamConfig {
+            ipv4_address: Some(address.to_string()),
+            ..EndpointIpamConfig::default()
+        };
+        let settings = EndpointSettings {
+            ipam_config: Some(wanted),
+            ..EndpointSettings::default()
+        };
+        self.join(network, container, settings).await
+    }
+
+    /// The first address of a network whose addresses were chosen.
+    ///
+    /// # Errors
+    /// The network is not there, or its addresses are the engine's own choice.
+    pub async fn first_address(&self, network: &str) -> Result<Ipv4Addr, EngineError> {
+        let found = self.find_network(network).await?;
+        let subnet = found.and_then(|it| it.ipam?.config?.into_iter().find_map(|range| range.subnet));
+        let first = subnet.and_then(|subnet| subnet.split('/').next()?.parse().ok());
+        first.ok_or_else(|| EngineError::missing(format!("find the addresses of the network `{network}`")))
+    }
+
+    async fn join(
+        &self,
+        network: &str,
+        container: &str,
+        settings: EndpointSettings,
+    ) -> Result<(), EngineError> {
         let request = NetworkConnectRequest {
             container: container.to_owned(),
-            endpoint_config: Some(endpoint(aliases)),
+            endpoint_config: Some(settings),
         };
         let connected = self.docker().await?.connect_network(network, request).await;
         let Err(source) = connected else {

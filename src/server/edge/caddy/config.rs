@@ -3,9 +3,8 @@
 
 use serde_json::{Value, json};
 
-use crate::server::containers::upstream;
 use crate::server::edge::caddy::pages::{HELD, NOBODY, SILENT, SUSPENDED, UNKNOWN, answer};
-use crate::server::edge::caddy::render::{DATA, HELD_FILE, HTTP, HTTPS, SUSPENDED_FILE, TENANTS};
+use crate::server::edge::caddy::render::{DATA, HELD_FILE, HTTP, HTTPS, SERVING, SUSPENDED_FILE, TENANTS};
 use crate::server::edge::{EdgeSettings, HOLD_AT_MOST};
 
 /// A path that the edge answers itself, under every name.
@@ -13,11 +12,12 @@ pub(super) const OWN_PATH: &str = "/.well-known/systemprompt/edge";
 /// The name of the loggers that the access log and the waiting room write to.
 pub(super) const ACCESS: &str = "http.log.access.tenants";
 pub(super) const WAITED: &str = "http.log.access.waiting";
+const ERRORS: &str = "http.log.error";
 /// How long a request waited, in milliseconds, as the waiting room says it.
 pub(super) const WAITED_HEADER: &str = "X-Waited-Ms";
 
 const TENANT_PORT: u16 = 8080;
-/// A machine that is gone has no name, so that a dial to it fails at once. One that is there and busy, as with hundreds
+/// A machine that is gone is missed after three seconds. One that is there and busy, as with hundreds
 /// of requests that were held and come together, shall have its time: what a request brings is lost with a failed dial.
 const DIAL_TIMEOUT: &str = "6s";
 /// Where held requests ask whether they may go on. A file of the container's own, gone with it.
@@ -87,7 +87,14 @@ fn logging() -> Value {
             "level": "WARN",
             "writer": { "output": "stderr" },
             "encoder": without(&personal),
-            "exclude": ["http.log.access"],
+            "exclude": ["http.log"],
+        },
+        // Why a request got a page of the edge is said at this level only.
+        "errors": {
+            "level": "DEBUG",
+            "include": [ERRORS],
+            "writer": { "output": "stderr" },
+            "encoder": without(&personal),
         },
         "access": log(ACCESS, &access),
         "waiting": log(WAITED, &personal),
@@ -113,6 +120,12 @@ fn with_file(settings: &EdgeSettings, file: &str) -> Value {
     )
 }
 
+/// Requests of tenants that have a release that serves. The file that is found is its address.
+fn served(settings: &EdgeSettings) -> Value {
+    let root = format!("{DATA}/{TENANTS}/{}/{SERVING}", label(settings));
+    matching(settings, root, "/*".to_owned())
+}
+
 /// Requests of tenants that are known.
 fn known(settings: &EdgeSettings) -> Value {
     matching(
@@ -134,7 +147,7 @@ fn matching(settings: &EdgeSettings, root: String, file: String) -> Value {
 
 fn routes(settings: &EdgeSettings) -> Value {
     let serving =
-        json!({ "match": with_file(settings, "r*"), "handle": [proxy(settings)], "terminal": true });
+        json!({ "match": served(settings), "handle": [proxy()], "terminal": true });
     let suspended = json!({
         "match": with_file(settings, SUSPENDED_FILE), "handle": [answer(&SUSPENDED)], "terminal": true,
     });
@@ -160,11 +173,10 @@ fn routes(settings: &EdgeSettings) -> Value {
 }
 
 /// A connection per request, to the release that serves now. While its container starts again, the dial is repeated.
-fn proxy(settings: &EdgeSettings) -> Value {
-    let upstream = upstream("{http.matchers.file.relative}", &label(settings));
+fn proxy() -> Value {
     json!({
         "handler": "reverse_proxy",
-        "upstreams": [{ "dial": format!("{upstream}:{TENANT_PORT}") }],
+        "upstreams": [{ "dial": format!("{{http.matchers.file.relative}}:{TENANT_PORT}") }],
         "transport": {
             "protocol": "http",
             "dial_timeout": DIAL_TIMEOUT,
@@ -254,7 +266,7 @@ mod tests {
         };
         let text = config(&settings).to_string();
         assert!(
-            text.contains("{http.matchers.file.relative}.{http.request.host.labels.3}.internal:8080"),
+            text.contains("/data/systemprompt/tenants/{http.request.host.labels.3}/to"),
             "{text}"
         );
     }

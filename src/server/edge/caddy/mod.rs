@@ -3,9 +3,10 @@
 mod access;
 mod config;
 mod pages;
+mod reach;
 mod render;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,17 +18,15 @@ use tokio::sync::Mutex;
 
 use crate::api::time::Time;
 use crate::server::containers::{
-    ContainerFile, Engine, EngineError, EngineFault, Ensured, ImageChoice, Labels, NetworkSpec, key,
+    ContainerFile, Engine, EngineError, EngineFault, Ensured, ImageChoice, Labels, NetworkSpec, edge_network, key,
+    route,
 };
-use crate::server::edge::caddy::config::OWN_PATH;
+use crate::server::edge::caddy::reach::client;
 use crate::server::edge::caddy::render::{ROLE, ROOT_CERTIFICATE};
 use crate::server::edge::{AccessQuery, AccessStream, Edge, EdgeError, EdgeSettings, Traffic, Waited};
 
 /// The image that `scripts/setup` builds where none can be pulled.
 const STAND_IN: &str = "systemprompt-standin/caddy:2";
-const TIMEOUT: Duration = Duration::from_secs(5);
-/// For how long a container that just started may take to answer.
-const START_PATIENCE: Duration = Duration::from_secs(15);
 
 /// A look at the files that began before they changed has ended after this time.
 const LOOK: Duration = Duration::from_millis(100);
@@ -172,9 +171,15 @@ impl CaddyEdge {
         Err(error.into())
     }
 
-    /// Whether requests of the tenant may go to this release.
-    async fn serves(&self, label: &str, release: u32) -> Result<bool, EdgeError> {
-        let path = format!("{}/{}", render::DATA, render::serving(label, release));
+    /// Where a release of the tenant is found.
+    async fn address(&self, label: &str, release: u32) -> Result<Ipv4Addr, EdgeError> {
+        let network = edge_network(self.0.engine.instance(), label);
+        Ok(route(self.0.engine.first_address(&network).await?, release))
+    }
+
+    /// Whether requests of the tenant may go to this address.
+    async fn serves(&self, label: &str, address: Ipv4Addr) -> Result<bool, EdgeError> {
+        let path = format!("{}/{}", render::DATA, render::serving(label, address));
         Ok(self.0.engine.holds_file(&self.name(), &path).await?)
     }
 
@@ -201,58 +206,6 @@ impl CaddyEdge {
         }
     }
 
-    async fn wait_for_answer(&self) -> Result<(), EdgeError> {
-        let step = Duration::from_millis(100);
-        let mut waited = Duration::ZERO;
-        loop {
-            match self.ask().await {
-                Ok(()) => return Ok(()),
-                Err(error) if waited >= START_PATIENCE => return Err(error),
-                Err(_) => tokio::time::sleep(step).await,
-            }
-            waited += step;
-        }
-    }
-
-    async fn ask(&self) -> Result<(), EdgeError> {
-        let url = format!("http://127.0.0.1:{}{OWN_PATH}", self.0.settings.http_port);
-        let answer = self.0.http.get(url).send().await;
-        match answer.and_then(reqwest::Response::error_for_status) {
-            Ok(_) => Ok(()),
-            Err(source) => Err(EdgeError::Retry {
-                what: format!("failed to reach the edge on port {}", self.0.settings.http_port),
-                source: Some(Box::new(source)),
-            }),
-        }
-    }
-
-    /// One TLS handshake under the tenant's name, trusting nobody but the edge's own authority.
-    async fn shake_hands(&self, label: &str) -> Result<(), EdgeError> {
-        let hostname = self.0.settings.hostname(label);
-        let port = self.0.settings.https_port;
-        let failed = |source: reqwest::Error| EdgeError::Retry {
-            what: format!("failed to get the certificate of `{hostname}`"),
-            source: Some(Box::new(source)),
-        };
-        let root = self.root_certificate().await?;
-        let root = reqwest::Certificate::from_pem(root.as_bytes()).map_err(failed)?;
-        let client = client()
-            .tls_certs_only([root])
-            .resolve(&hostname, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-            .build()
-            .map_err(failed)?;
-        let url = format!("https://{hostname}:{port}{OWN_PATH}");
-        client.get(url).send().await.map(|_| ()).map_err(failed)
-    }
-}
-
-/// Never through a proxy of the environment: the edge is on this machine.
-fn client() -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .pool_max_idle_per_host(0)
-        .timeout(TIMEOUT)
 }
 
 impl From<EngineError> for EdgeError {
@@ -277,9 +230,9 @@ impl From<EngineError> for EdgeError {
 impl Edge for CaddyEdge {
     async fn ping(&self) -> Result<String, EdgeError> {
         self.ensure().await?;
-        if let Err(error) = self.ask().await {
+        if self.ask().await.is_err() {
             *self.0.ready.lock().await = false;
-            return Err(error);
+            self.ensure().await?;
         }
         let EdgeSettings {
             http_port,
@@ -314,30 +267,33 @@ impl Edge for CaddyEdge {
             // Where they go afterwards is said when they are let go.
             Traffic::Held => {
                 self.write(&render::held(label)).await?;
-                tokio::time::sleep(DIAL_BEFORE_HOLD).await;
+                self.dialled(DIAL_BEFORE_HOLD).await;
                 return Ok(());
             }
             Traffic::To(release) => {
                 // Both serve for a moment: a look at the files while they change finds one of them in any case.
                 // One that serves already, as when a step is done twice, is not written again.
-                if !self.serves(label, release).await? {
-                    self.write(&render::also_serving(label, release)).await?;
+                let address = self.address(label, release).await?;
+                if !self.serves(label, address).await? {
+                    self.write(&render::also_serving(label, address)).await?;
                     tokio::time::sleep(LOOK).await;
                 }
-                self.write(&render::others_ended(label, release)).await?;
+                self.write(&render::others_ended(label, address)).await?;
             }
-            Traffic::Suspended | Traffic::Nobody => self.write(&render::only(label, traffic)).await?,
+            Traffic::Suspended => self.write(&render::nobody(label, true)).await?,
+            Traffic::Nobody => self.write(&render::nobody(label, false)).await?,
         }
-        tokio::time::sleep(DIAL).await;
+        self.dialled(DIAL).await;
         Ok(())
     }
 
     async fn let_go(&self, label: &str, release: u32) -> Result<(), EdgeError> {
         self.ensure().await?;
-        if self.serves(label, release).await? {
-            return self.write(&render::others_ended(label, release)).await;
+        let address = self.address(label, release).await?;
+        if self.serves(label, address).await? {
+            return self.write(&render::others_ended(label, address)).await;
         }
-        self.write(&render::only(label, Traffic::To(release))).await
+        self.write(&render::serves_alone(label, address)).await
     }
 
     async fn waited(&self, label: &str, since: Time) -> Result<Waited, EdgeError> {

@@ -1,10 +1,12 @@
 //! The edge's container and the files that say who is there. Pure: no calls.
 //!
-//! The files are empty: a tenant is a directory of its label's name, and a file in it names the release
-//! that serves, or says that the tenant is suspended or its requests are held. Files can be brought into a container but not taken out, so what is over is replaced by the other
-//! kind: a former tenant is a file, a release that does not serve any more is a directory.
+//! The files are empty: a tenant is a directory of its label's name. In it a file says that the tenant is suspended
+//! or that its requests are held, and the name of one in `to/` is the address of the release that serves. Files can
+//! be brought into a container but not taken out, so what is over is replaced by the other kind: a former tenant is
+//! a file, the address of a release that does not serve any more is a directory.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, HostConfig, PortBinding};
@@ -14,7 +16,7 @@ use crate::server::containers::{
     volume_at,
 };
 use crate::server::edge::caddy::config::config;
-use crate::server::edge::{EdgeSettings, Traffic};
+use crate::server::edge::EdgeSettings;
 
 /// Where Caddy keeps the certificate of its own authority.
 pub(super) const ROOT_CERTIFICATE: &str = "/data/caddy/pki/authorities/local/root.crt";
@@ -32,6 +34,9 @@ pub(super) const HELD_FILE: &str = "held";
 /// Its name in a tenant's directory, where it is suspended.
 pub(super) const SUSPENDED_FILE: &str = "suspended";
 
+/// Its name in a tenant's directory, where a file stands for each address that serves.
+pub(super) const SERVING: &str = "to";
+
 /// The tenant is known from now on; which release serves stays as it is.
 pub(super) fn known(label: &str) -> Vec<ContainerFile> {
     vec![entry(&format!("{TENANTS}/{label}/"))]
@@ -42,16 +47,17 @@ pub(super) fn unknown(label: &str) -> Vec<ContainerFile> {
     vec![entry(&format!("{TENANTS}/{label}"))]
 }
 
-/// This release serves from now on, beside those that do already.
-pub(super) fn also_serving(label: &str, release: u32) -> Vec<ContainerFile> {
+/// The release at this address serves from now on, beside those that do already.
+pub(super) fn also_serving(label: &str, address: Ipv4Addr) -> Vec<ContainerFile> {
     let mut entries = known(label);
-    entries.push(entry(&serving(label, release)));
+    entries.push(entry(&format!("{TENANTS}/{label}/{SERVING}/")));
+    entries.push(entry(&serving(label, address)));
     entries
 }
 
-/// The path in [`DATA`] of the file that says that a release serves.
-pub(super) fn serving(label: &str, release: u32) -> String {
-    format!("{TENANTS}/{label}/{}", route(release))
+/// The path in [`DATA`] of the file that says that the release at an address serves.
+pub(super) fn serving(label: &str, address: Ipv4Addr) -> String {
+    format!("{TENANTS}/{label}/{SERVING}/{address}")
 }
 
 /// The tenant's requests wait from now on, whatever else is said.
@@ -61,33 +67,37 @@ pub(super) fn held(label: &str) -> Vec<ContainerFile> {
     entries
 }
 
-/// Of the releases that serve, only this one does from now on. Its own file stays untouched: a file is removed
-/// before it is written, and a look at the directory in between would find nobody.
-pub(super) fn others_ended(label: &str, release: u32) -> Vec<ContainerFile> {
-    let serving = serving(label, release);
-    let mut entries = only(label, Traffic::To(release));
-    entries.retain(|entry| entry.path != serving);
+/// Of the releases that serve, only the one at this address does from now on. Its own file stays untouched: a file is
+/// removed before it is written, and a look at the directory in between would find nobody. Requests that wait are let
+/// go last.
+pub(super) fn others_ended(label: &str, address: Ipv4Addr) -> Vec<ContainerFile> {
+    let mut entries = known(label);
+    let others = (0..ROUTES).map(|release| route(address, release));
+    let others = others.filter(|other| *other != address);
+    entries.extend(others.map(|other| entry(&format!("{}/", serving(label, other)))));
+    entries.extend([SUSPENDED_FILE, HELD_FILE].map(|word| entry(&format!("{TENANTS}/{label}/{word}/"))));
     entries
 }
 
-/// This and nothing else is said from now on. Requests that wait are let go last.
-pub(super) fn only(label: &str, traffic: Traffic) -> Vec<ContainerFile> {
-    let said = match traffic {
-        Traffic::To(release) => route(release),
-        Traffic::Held => HELD_FILE.to_owned(),
-        Traffic::Suspended => SUSPENDED_FILE.to_owned(),
-        Traffic::Nobody => String::new(),
-    };
-    let all = (0..ROUTES).map(route);
-    let mut all: Vec<String> = all
-        .chain([SUSPENDED_FILE, HELD_FILE].map(str::to_owned))
-        .collect();
-    all.sort_by_key(|name| *name != said);
+/// The same where nobody serves, and what serves may be written.
+pub(super) fn serves_alone(label: &str, address: Ipv4Addr) -> Vec<ContainerFile> {
+    let mut entries = also_serving(label, address);
+    entries.extend(others_ended(label, address).into_iter().skip(1));
+    entries
+}
+
+/// No release serves from now on, and this is why. Requests that wait are let go last.
+pub(super) fn nobody(label: &str, suspended: bool) -> Vec<ContainerFile> {
+    let end = if suspended { "" } else { "/" };
+    let said = [
+        format!("{SUSPENDED_FILE}{end}"),
+        // A file in place of the directory ends all that were in it.
+        SERVING.to_owned(),
+        format!("{SERVING}/"),
+        format!("{HELD_FILE}/"),
+    ];
     let mut entries = known(label);
-    entries.extend(all.iter().map(|name| {
-        let end = if *name == said { "" } else { "/" };
-        entry(&format!("{TENANTS}/{label}/{name}{end}"))
-    }));
+    entries.extend(said.map(|name| entry(&format!("{TENANTS}/{label}/{name}"))));
     entries
 }
 
@@ -158,9 +168,13 @@ pub(super) fn container(name: &str, image: &str, settings: &EdgeSettings) -> Con
 
 #[cfg(test)]
 mod tests {
-    use super::{also_serving, container, held, known, only, others_ended, unknown};
+    use std::net::Ipv4Addr;
+
+    use super::{also_serving, container, held, known, nobody, others_ended, serves_alone, unknown};
     use crate::server::containers::ContainerFile;
-    use crate::server::edge::{EdgeSettings, Traffic};
+    use crate::server::edge::EdgeSettings;
+
+    const NINTH: Ipv4Addr = Ipv4Addr::new(10, 213, 0, 20);
 
     #[test]
     fn only_loopback_ports_are_published() {
@@ -182,38 +196,32 @@ mod tests {
         );
     }
 
+    fn paths(files: Vec<ContainerFile>) -> Vec<String> {
+        let of = |file: ContainerFile| file.path.replace("systemprompt/tenants/acme", "");
+        files.into_iter().map(of).collect()
+    }
+
     #[test]
     fn what_is_over_is_replaced_by_the_other_kind() {
-        let paths = |files: Vec<ContainerFile>| files.into_iter().map(|file| file.path).collect::<Vec<_>>();
-        assert_eq!(paths(known("acme")), ["systemprompt/tenants/acme/"]);
-        assert_eq!(paths(unknown("acme")), ["systemprompt/tenants/acme"]);
-        assert_eq!(
-            paths(also_serving("acme", 9)),
-            ["systemprompt/tenants/acme/", "systemprompt/tenants/acme/r1"]
-        );
-        let ended = paths(others_ended("acme", 9));
-        assert_eq!(ended.len(), 10, "the directory, seven routes and two words");
-        assert!(!ended.iter().any(|path| path.contains("/r1")), "{ended:?}");
-        assert!(ended[1..].iter().all(|path| path.ends_with('/')), "{ended:?}");
-        assert_eq!(
-            paths(held("acme")),
-            ["systemprompt/tenants/acme/", "systemprompt/tenants/acme/held"]
-        );
+        assert_eq!(paths(known("acme")), ["/"]);
+        assert_eq!(paths(unknown("acme")), [""]);
+        assert_eq!(paths(also_serving("acme", NINTH)), ["/", "/to/", "/to/10.213.0.20"]);
+        assert_eq!(paths(held("acme")), ["/", "/held"]);
+        let ended = paths(others_ended("acme", NINTH));
+        assert_eq!(ended.len(), 10, "the directory, seven addresses and two words");
+        assert!(!ended.iter().any(|path| path.contains("10.213.0.20")), "{ended:?}");
+        assert!(ended.iter().all(|path| path.ends_with('/')), "{ended:?}");
     }
 
     #[test]
     fn exactly_one_thing_is_said_and_requests_are_let_go_last() {
-        let said = |traffic| {
-            let files: Vec<String> = only("acme", traffic).into_iter().map(|file| file.path).collect();
-            assert_eq!(files.len(), 11, "the directory, eight routes and two words");
-            let file = files.iter().find(|path| !path.ends_with('/')).cloned();
-            (file, files.last().cloned().expect("one"))
-        };
-        let file = |name: &str| Some(format!("systemprompt/tenants/acme/{name}"));
-        let held = || "systemprompt/tenants/acme/held/".to_owned();
-        assert_eq!(said(Traffic::To(9)), (file("r1"), held()));
-        assert_eq!(said(Traffic::Suspended), (file("suspended"), held()));
-        assert_eq!(said(Traffic::Nobody), (None, held()));
-        assert_eq!(said(Traffic::Held).0, file("held"));
+        let alone = paths(serves_alone("acme", NINTH));
+        let said: Vec<_> = alone.iter().filter(|path| !path.ends_with('/')).collect();
+        assert_eq!((said, alone.len()), (vec!["/to/10.213.0.20"], 12));
+        let suspended = paths(nobody("acme", true));
+        assert_eq!(suspended, ["/", "/suspended", "/to", "/to/", "/held/"]);
+        let nobody = paths(nobody("acme", false));
+        assert_eq!(nobody, ["/", "/suspended/", "/to", "/to/", "/held/"]);
+        assert_eq!(alone.last(), nobody.last());
     }
 }

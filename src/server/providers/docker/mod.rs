@@ -17,12 +17,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bollard::auth::DockerCredentials;
 use bollard::models::{ContainerInspectResponse, ContainerUpdateBody};
-use bollard::query_parameters::RestartContainerOptionsBuilder;
 use futures::stream::BoxStream;
 use tokio::sync::Mutex;
 
 use crate::server::containers::{
-    Engine, EngineError, EngineFault, key, labels_of, restarts, route, upstream,
+    Engine, EngineError, EngineFault, key, labels_of, restarts, route,
 };
 pub use crate::server::providers::docker::pool::{AddressPool, InvalidPool};
 use crate::server::providers::docker::render::Names;
@@ -93,11 +92,20 @@ impl DockerProvider {
         Ok(labels.get(WRITABLE_ROOT).is_some_and(|value| value == "true"))
     }
 
-    /// The edge finds the machine under its release's name.
-    async fn join_edge(&self, spec: &TenantSpec, machine_id: &str, release: u32) -> Result<(), EngineError> {
+    /// The edge finds the machine at its release's address.
+    async fn join_edge(
+        &self,
+        spec: &TenantSpec,
+        machine: &ContainerInspectResponse,
+        release: u32,
+    ) -> Result<(), ProviderError> {
         let network = self.names(spec).edge_network();
-        let name = upstream(&route(release), &spec.label);
-        self.engine.connect(&network, machine_id, &[name]).await
+        let id = machine.name.as_deref().unwrap_or_default().trim_start_matches('/');
+        let wanted = route(self.engine.first_address(&network).await?, release);
+        if chosen(machine, &network).is_some_and(|chosen| chosen != wanted.to_string()) {
+            self.engine.disconnect(&network, id).await?;
+        }
+        Ok(self.engine.connect_at(&network, id, wanted).await?)
     }
 
     async fn get(&self, machine_id: &str) -> Result<ContainerInspectResponse, ProviderError> {
@@ -244,8 +252,8 @@ impl Provider for DockerProvider {
         let container = render::machine(spec, &names, writable_root);
         self.engine.create_container(&container).await?;
         // It may have its name at once: nobody asks for it before it is told to.
-        self.join_edge(&spec.tenant, &container.name, spec.release)
-            .await?;
+        let made = self.get(&container.name).await?;
+        self.join_edge(&spec.tenant, &made, spec.release).await?;
         Ok(Made {
             kind: "machine",
             external_id: container.name,
@@ -288,7 +296,8 @@ impl Provider for DockerProvider {
     }
 
     async fn attach_traffic(&self, spec: &TenantSpec, machine_id: &str) -> Result<(), ProviderError> {
-        let labels = labels_of(&self.get(machine_id).await?);
+        let machine = self.get(machine_id).await?;
+        let labels = labels_of(&machine);
         let release = labels
             .get(key::RELEASE)
             .and_then(|release| release.parse().ok())
@@ -305,7 +314,7 @@ impl Provider for DockerProvider {
             .await;
         let action = || format!("let the machine `{machine_id}` start again by itself");
         updated.map_err(|source| EngineError::engine(action(), source))?;
-        Ok(self.join_edge(spec, machine_id, release).await?)
+        self.join_edge(spec, &machine, release).await
     }
 
     async fn list_machines(&self, spec: &TenantSpec) -> Result<Vec<String>, ProviderError> {
@@ -322,16 +331,7 @@ impl Provider for DockerProvider {
 
     async fn restart_machine(&self, machine_id: &str, grace: Duration) -> Result<(), ProviderError> {
         self.get(machine_id).await?;
-        let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
-        let options = RestartContainerOptionsBuilder::new().t(seconds).build();
-        let restarted = self
-            .engine
-            .docker()
-            .await?
-            .restart_container(machine_id, Some(options))
-            .await;
-        let action = || format!("restart the machine `{machine_id}`");
-        Ok(restarted.map_err(|source| EngineError::engine(action(), source))?)
+        Ok(self.engine.restart_container(machine_id, grace).await?)
     }
 
     async fn logs(
@@ -367,6 +367,17 @@ fn image_error(code: &'static str, error: EngineError) -> ProviderError {
         hint: Some("push the image again with `systemprompt deploy`".to_owned()),
         source: error.source,
     }
+}
+
+/// The address that was chosen for the container in a network; empty when it is there and none was.
+fn chosen(container: &ContainerInspectResponse, network: &str) -> Option<String> {
+    let networks = container.network_settings.as_ref()?.networks.as_ref()?;
+    let chosen = networks.get(network)?.ipam_config.as_ref();
+    Some(
+        chosen
+            .and_then(|it| it.ipv4_address.clone())
+            .unwrap_or_default(),
+    )
 }
 
 /// The container's address in a network.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bollard::models::{ContainerCreateBody, HostConfig};
 
 use crate::server::containers::{
-    ContainerSpec, JoinedNetwork, Labels, NetworkSpec, restarts, rotated_logs, texts, volume_at,
+    ContainerSpec, JoinedNetwork, Labels, NetworkSpec, edge_network, restarts, rotated_logs, texts, volume_at,
 };
 use crate::server::providers::docker::pool::Subnets;
 use crate::server::providers::{MachineSpec, TenantSpec};
@@ -25,6 +25,7 @@ const TMP_OPTIONS: &str = "rw,nosuid,nodev,size=64m,mode=1777";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Names {
     prefix: String,
+    edge_network: String,
 }
 
 impl Names {
@@ -33,6 +34,7 @@ impl Names {
     pub(super) fn new(instance: &str, label: &str) -> Self {
         Self {
             prefix: format!("sp-{instance}-{label}"),
+            edge_network: edge_network(instance, label),
         }
     }
 
@@ -45,7 +47,7 @@ impl Names {
     /// The network between it and the edge.
     #[must_use]
     pub(super) fn edge_network(&self) -> String {
-        format!("{}.edge", self.prefix)
+        self.edge_network.clone()
     }
 
     /// Its volume.
