@@ -67,8 +67,8 @@ start_engine() {
   if [ -d /run/systemd/system ]; then
     as_root systemctl start docker || true
   else
-    # It must outlive this script and hold none of its pipes.
-    as_root sh -c 'rm -f /var/run/docker.pid; setsid dockerd </dev/null >/var/log/dockerd.log 2>&1 9>&- &'
+    # It must outlive this script and hold none of its pipes. Its proxies of ports end when they have no files left.
+    as_root sh -c 'rm -f /var/run/docker.pid; (ulimit -n 1048576) 2>/dev/null && ulimit -n 1048576; setsid dockerd </dev/null >/var/log/dockerd.log 2>&1 9>&- &'
   fi
   for _ in $(seq 150); do
     if engine_answers; then

@@ -229,8 +229,14 @@ pub trait Provider: Send + Sync {
     async fn continue_machine(&self, machine_id: &str) -> Result<(), ProviderError>;
     /// How a machine is.
     async fn machine_state(&self, machine_id: &str) -> Result<MachineState, ProviderError>;
-    /// Asks the machine `GET path` as the edge would; `Ok(true)` for 2xx, `Ok(false)` for anything else or silence.
-    async fn probe(&self, spec: &MachineSpec, machine_id: &str, path: &str) -> Result<bool, ProviderError>;
+    /// Asks the machine `GET path` on a port as the edge would; `Ok(true)` for 2xx, `Ok(false)` for anything else or
+    /// silence.
+    async fn probe(
+        &self,
+        spec: &TenantSpec,
+        machine_id: &str,
+        asked: (u16, &str),
+    ) -> Result<bool, ProviderError>;
     /// Lets the edge find this machine under the tenant's name, in addition to those it finds already.
     async fn attach_traffic(&self, spec: &TenantSpec, machine_id: &str) -> Result<(), ProviderError>;
     /// Ids of this tenant's machines (running or not), newest first; one-off commands are not among them.

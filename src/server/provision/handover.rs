@@ -94,9 +94,11 @@ pub(super) async fn take_over(
     let (since, begun) = (parts.clock.now(), Instant::now());
     let mut spent = Spent::default();
     parts.edge.switch(label, Traffic::Held).await?;
-    if let Some(old) = &old.machine_id {
+    if let Some(machine) = &old.machine_id {
+        let path = old.release.health_path.as_str();
+        readiness::takes_in(parts, &spec.tenant, (machine, path)).await;
         let begun = Instant::now();
-        parts.provider.end_machine(old, parts.settings.grace).await?;
+        parts.provider.end_machine(machine, parts.settings.grace).await?;
         spent.stop_ms = millis(begun.elapsed());
     }
     let effects = match cx.case.operation.kind.as_str() {

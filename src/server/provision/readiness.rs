@@ -7,14 +7,19 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::release::Release;
-use crate::server::providers::{LogQuery, MachineSpec, MachineState, ProviderError};
+use crate::server::providers::{LogQuery, MachineSpec, MachineState, ProviderError, TenantSpec};
 use crate::server::provision::context::{Failure, Parts, StepContext, StepError};
+use crate::server::provision::environment::PORT;
 use crate::server::store::events::NewEvent;
 
 /// How many lines of a release that failed are kept.
 const TAIL: usize = 30;
 /// How long reading them may take.
 const TAIL_WITHIN: Duration = Duration::from_secs(3);
+
+/// How often a release that is about to end is asked at most, each time until it was silent for long.
+const LINE_ASKED: u32 = 3;
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// How long a machine is asked, and how often.
 pub(super) struct Patience<'a> {
@@ -33,7 +38,7 @@ pub(super) async fn answers(
 ) -> Result<Result<Duration, String>, StepError> {
     let begun = Instant::now();
     loop {
-        match parts.provider.probe(spec, machine, path).await {
+        match parts.provider.probe(&spec.tenant, machine, (spec.port, path)).await {
             Ok(true) => return Ok(Ok(begun.elapsed())),
             Ok(false) | Err(ProviderError::Retry { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -66,6 +71,19 @@ pub(super) async fn answers(
         tokio::select! {
             () = tokio::time::sleep(patience.every) => {}
             () = patience.stop.cancelled() => return Err(StepError::Stopped),
+        }
+    }
+}
+
+/// Waits until a release that is about to end has taken everybody in who stood in line before: a process that ends
+/// hangs up on those whom it has not seen yet. Who comes last is answered last, and that is the one who asks here.
+pub(super) async fn takes_in(parts: &Parts, spec: &TenantSpec, (machine, path): (&str, &str)) {
+    for _ in 0..LINE_ASKED {
+        let begun = Instant::now();
+        let answer = parts.provider.probe(spec, machine, (PORT, path)).await;
+        // One that says no at once has no line.
+        if !matches!(answer, Ok(false)) || begun.elapsed() < SILENCE {
+            return;
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::server::provision::effects::{Change, Effects};
 use crate::server::provision::environment::{PORT, Pinned, plain_of, read_environment};
 use crate::server::provision::handover;
 use crate::server::provision::observe::{self, Origin};
-use crate::server::provision::readiness::{Patience, answers, health_failed, health_passed};
+use crate::server::provision::readiness::{Patience, answers, health_failed, health_passed, takes_in};
 use crate::server::store::events::NewEvent;
 use crate::server::store::releases::{self, ReleaseRow};
 use crate::server::store::tenants::LoginSlot;
@@ -249,6 +249,15 @@ async fn switch_traffic(cx: &StepContext<'_>, release: &Release) -> Result<Effec
 /// Stops every machine but the one that serves, each with time to finish what it serves.
 async fn drain_old(cx: &StepContext<'_>) -> Result<Effects, StepError> {
     let keep = machine_of(cx)?;
+    let (parts, spec) = (cx.parts, cx.case.spec()?);
+    let mut tx = parts.store.begin_read().await?;
+    let rows = releases::list_with_machine(&mut tx, &cx.case.tenant.id).await?;
+    drop(tx);
+    for row in rows {
+        if let Some(machine) = row.machine_id.filter(|machine| *machine != keep) {
+            takes_in(parts, &spec, (&machine, &row.release.health_path)).await;
+        }
+    }
     let effects = stop_all_but(cx, Some(&keep), cx.parts.settings.grace).await?;
     clear_commands(cx).await?;
     Ok(effects)

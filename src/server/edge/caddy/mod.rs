@@ -32,8 +32,8 @@ const STAND_IN: &str = "systemprompt-standin/caddy:2";
 const LOOK: Duration = Duration::from_millis(100);
 /// A request for which the former release was chosen has reached it after this time.
 const DIAL: Duration = Duration::from_millis(300);
-/// The same while others wait already; the write itself takes as long again to return.
-const DIAL_BEFORE_HOLD: Duration = Duration::from_millis(100);
+/// The same while others wait already; the write itself takes twice as long to return.
+const DIAL_BEFORE_HOLD: Duration = Duration::from_millis(40);
 /// What the edge says of requests is written a moment after they were let go.
 const WRITTEN: Duration = Duration::from_millis(300);
 

@@ -279,16 +279,21 @@ impl Provider for DockerProvider {
         })
     }
 
-    async fn probe(&self, spec: &MachineSpec, machine_id: &str, path: &str) -> Result<bool, ProviderError> {
+    async fn probe(
+        &self,
+        spec: &TenantSpec,
+        machine_id: &str,
+        (port, path): (u16, &str),
+    ) -> Result<bool, ProviderError> {
         let Some(found) = self.engine.find_container(machine_id).await? else {
             return Ok(false);
         };
-        let network = self.names(&spec.tenant).private_network();
+        let network = self.names(spec).private_network();
         let Some(address) = address(&found, &network) else {
             return Ok(false);
         };
         let path = path.trim_start_matches('/');
-        let url = format!("http://{address}:{}/{path}", spec.port);
+        let url = format!("http://{address}:{port}/{path}");
         Ok(match self.probes.get(url).send().await {
             Ok(response) => response.status().is_success(),
             Err(_) => false,

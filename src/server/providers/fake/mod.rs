@@ -259,7 +259,12 @@ impl Provider for FakeProvider {
         self.world.call("provider.machine_state", act).await
     }
 
-    async fn probe(&self, _spec: &MachineSpec, machine_id: &str, _path: &str) -> Result<bool, ProviderError> {
+    async fn probe(
+        &self,
+        _spec: &TenantSpec,
+        machine_id: &str,
+        _asked: (u16, &str),
+    ) -> Result<bool, ProviderError> {
         let act = |state: &mut State| {
             let Some(machine) = state.machines.get_mut(machine_id) else {
                 return Ok(false);
