@@ -237,6 +237,16 @@ pub trait Provider: Send + Sync {
         machine_id: &str,
         asked: (u16, &str),
     ) -> Result<bool, ProviderError>;
+    /// The same of a machine that is about to end: whoever stood in line before this question has come in when it is
+    /// answered.
+    async fn last_in_line(
+        &self,
+        spec: &TenantSpec,
+        machine_id: &str,
+        asked: (u16, &str),
+    ) -> Result<bool, ProviderError> {
+        self.probe(spec, machine_id, asked).await
+    }
     /// Lets the edge find this machine under the tenant's name, in addition to those it finds already.
     async fn attach_traffic(&self, spec: &TenantSpec, machine_id: &str) -> Result<(), ProviderError>;
     /// Ids of this tenant's machines (running or not), newest first; one-off commands are not among them.

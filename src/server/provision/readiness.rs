@@ -80,7 +80,7 @@ pub(super) async fn answers(
 pub(super) async fn takes_in(parts: &Parts, spec: &TenantSpec, (machine, path): (&str, &str)) {
     for _ in 0..LINE_ASKED {
         let begun = Instant::now();
-        let answer = parts.provider.probe(spec, machine, (PORT, path)).await;
+        let answer = parts.provider.last_in_line(spec, machine, (PORT, path)).await;
         // One that says no at once has no line.
         if !matches!(answer, Ok(false)) || begun.elapsed() < SILENCE {
             return;

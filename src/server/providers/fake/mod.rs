@@ -259,6 +259,16 @@ impl Provider for FakeProvider {
         self.world.call("provider.machine_state", act).await
     }
 
+    async fn last_in_line(
+        &self,
+        _spec: &TenantSpec,
+        machine_id: &str,
+        _asked: (u16, &str),
+    ) -> Result<bool, ProviderError> {
+        let act = |state: &mut State| Ok(state.machines.get(machine_id).is_some_and(|it| !it.is_ended));
+        self.world.call("provider.last_in_line", act).await
+    }
+
     async fn probe(
         &self,
         _spec: &TenantSpec,
