@@ -234,7 +234,9 @@ async fn the_edge_is_found_again_with_its_authority() {
 
     // The engine's proxy of a port can end while the container runs on. Only root may end it here.
     let pattern = format!("docker-proxy .*-host-port {} ", front.settings.http_port);
-    let killed = std::process::Command::new("pkill").args(["-KILL", "-f", &pattern]).status();
+    let killed = std::process::Command::new("pkill")
+        .args(["-KILL", "-f", &pattern])
+        .status();
     if killed.is_ok_and(|status| status.success()) {
         front.edge.ping().await.expect("it is back");
         assert_eq!(front.get("acme", "/").await, (200, "v1".to_owned()));

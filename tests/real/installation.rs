@@ -132,7 +132,11 @@ impl Installation {
         let provider = self.provider();
         let machine = provider.start_machine(spec).await.expect("started").external_id;
         for _ in 0..100 {
-            if provider.probe(&spec.tenant, &machine, (8080, "/")).await.expect("probed") {
+            if provider
+                .probe(&spec.tenant, &machine, (8080, "/"))
+                .await
+                .expect("probed")
+            {
                 return machine;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;

@@ -170,7 +170,12 @@ async fn a_release_that_crashes_keeps_its_last_words() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(provider.machine_state(&machine).await.expect("state"), ended);
-    assert!(!provider.probe(&spec.tenant, &machine, (8080, "/")).await.expect("probed"));
+    assert!(
+        !provider
+            .probe(&spec.tenant, &machine, (8080, "/"))
+            .await
+            .expect("probed")
+    );
     let lines = provider.logs(&machine, &LogQuery::default()).await.expect("logs");
     let lines: Vec<_> = lines.map(|line| line.expect("line")).collect().await;
     assert_eq!(lines.len(), 1);

@@ -46,6 +46,9 @@ mod tests {
         let network = Ipv4Addr::new(10, 213, 0, 16);
         assert_eq!(route(network, 7), route(edge, 7), "whoever is in it");
         let last = (0..ROUTES).map(|release| route(network, release)).max();
-        assert!(last < Some(Ipv4Addr::new(10, 213, 0, 31)), "they end before the network does");
+        assert!(
+            last < Some(Ipv4Addr::new(10, 213, 0, 31)),
+            "they end before the network does"
+        );
     }
 }

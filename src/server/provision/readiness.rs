@@ -38,7 +38,11 @@ pub(super) async fn answers(
 ) -> Result<Result<Duration, String>, StepError> {
     let begun = Instant::now();
     loop {
-        match parts.provider.probe(&spec.tenant, machine, (spec.port, path)).await {
+        match parts
+            .provider
+            .probe(&spec.tenant, machine, (spec.port, path))
+            .await
+        {
             Ok(true) => return Ok(Ok(begun.elapsed())),
             Ok(false) | Err(ProviderError::Retry { .. }) => {}
             Err(error) => return Err(error.into()),

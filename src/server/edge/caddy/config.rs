@@ -146,8 +146,7 @@ fn matching(settings: &EdgeSettings, root: String, file: String) -> Value {
 }
 
 fn routes(settings: &EdgeSettings) -> Value {
-    let serving =
-        json!({ "match": served(settings), "handle": [proxy()], "terminal": true });
+    let serving = json!({ "match": served(settings), "handle": [proxy()], "terminal": true });
     let suspended = json!({
         "match": with_file(settings, SUSPENDED_FILE), "handle": [answer(&SUSPENDED)], "terminal": true,
     });

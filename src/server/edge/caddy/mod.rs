@@ -18,8 +18,8 @@ use tokio::sync::Mutex;
 
 use crate::api::time::Time;
 use crate::server::containers::{
-    ContainerFile, Engine, EngineError, EngineFault, Ensured, ImageChoice, Labels, NetworkSpec, edge_network, key,
-    route,
+    ContainerFile, Engine, EngineError, EngineFault, Ensured, ImageChoice, Labels, NetworkSpec, edge_network,
+    key, route,
 };
 use crate::server::edge::caddy::reach::client;
 use crate::server::edge::caddy::render::{ROLE, ROOT_CERTIFICATE};
@@ -205,7 +205,6 @@ impl CaddyEdge {
             source: error.source,
         }
     }
-
 }
 
 impl From<EngineError> for EdgeError {

@@ -29,7 +29,9 @@ impl CaddyEdge {
                 Err(error) if waited >= START_PATIENCE => return Err(error),
                 // The engine's own proxy of a port ends when it runs out of files, and nothing but this brings it back.
                 Err(error) if waited >= PORT_PATIENCE && !started_again && refused(&error) => {
-                    tracing::warn!("nobody listens on the edge's port while its container runs: it is started again");
+                    tracing::warn!(
+                        "nobody listens on the edge's port while its container runs: it is started again"
+                    );
                     self.0.engine.restart_container(&self.name(), GRACE).await?;
                     started_again = true;
                 }
@@ -105,4 +107,3 @@ pub(super) fn client() -> reqwest::ClientBuilder {
         .pool_max_idle_per_host(0)
         .timeout(TIMEOUT)
 }
-

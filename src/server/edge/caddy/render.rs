@@ -15,8 +15,8 @@ use crate::server::containers::{
     ContainerFile, ContainerSpec, JoinedNetwork, Labels, ROUTES, restarts, rotated_logs, route, texts,
     volume_at,
 };
-use crate::server::edge::caddy::config::config;
 use crate::server::edge::EdgeSettings;
+use crate::server::edge::caddy::config::config;
 
 /// Where Caddy keeps the certificate of its own authority.
 pub(super) const ROOT_CERTIFICATE: &str = "/data/caddy/pki/authorities/local/root.crt";
@@ -205,11 +205,17 @@ mod tests {
     fn what_is_over_is_replaced_by_the_other_kind() {
         assert_eq!(paths(known("acme")), ["/"]);
         assert_eq!(paths(unknown("acme")), [""]);
-        assert_eq!(paths(also_serving("acme", NINTH)), ["/", "/to/", "/to/10.213.0.20"]);
+        assert_eq!(
+            paths(also_serving("acme", NINTH)),
+            ["/", "/to/", "/to/10.213.0.20"]
+        );
         assert_eq!(paths(held("acme")), ["/", "/held"]);
         let ended = paths(others_ended("acme", NINTH));
         assert_eq!(ended.len(), 10, "the directory, seven addresses and two words");
-        assert!(!ended.iter().any(|path| path.contains("10.213.0.20")), "{ended:?}");
+        assert!(
+            !ended.iter().any(|path| path.contains("10.213.0.20")),
+            "{ended:?}"
+        );
         assert!(ended.iter().all(|path| path.ends_with('/')), "{ended:?}");
     }
 

@@ -20,9 +20,7 @@ use bollard::models::{ContainerInspectResponse, ContainerUpdateBody};
 use futures::stream::BoxStream;
 use tokio::sync::Mutex;
 
-use crate::server::containers::{
-    Engine, EngineError, EngineFault, key, labels_of, restarts, route,
-};
+use crate::server::containers::{Engine, EngineError, EngineFault, key, labels_of, restarts, route};
 pub use crate::server::providers::docker::pool::{AddressPool, InvalidPool};
 use crate::server::providers::docker::render::Names;
 pub use crate::server::providers::docker::render::WRITABLE_ROOT;
@@ -100,7 +98,11 @@ impl DockerProvider {
         release: u32,
     ) -> Result<(), ProviderError> {
         let network = self.names(spec).edge_network();
-        let id = machine.name.as_deref().unwrap_or_default().trim_start_matches('/');
+        let id = machine
+            .name
+            .as_deref()
+            .unwrap_or_default()
+            .trim_start_matches('/');
         let wanted = route(self.engine.first_address(&network).await?, release);
         if chosen(machine, &network).is_some_and(|chosen| chosen != wanted.to_string()) {
             self.engine.disconnect(&network, id).await?;
@@ -378,11 +380,7 @@ fn image_error(code: &'static str, error: EngineError) -> ProviderError {
 fn chosen(container: &ContainerInspectResponse, network: &str) -> Option<String> {
     let networks = container.network_settings.as_ref()?.networks.as_ref()?;
     let chosen = networks.get(network)?.ipam_config.as_ref();
-    Some(
-        chosen
-            .and_then(|it| it.ipv4_address.clone())
-            .unwrap_or_default(),
-    )
+    Some(chosen.and_then(|it| it.ipv4_address.clone()).unwrap_or_default())
 }
 
 /// The container's address in a network.
