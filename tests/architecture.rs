@@ -98,6 +98,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "server::clock",
             "server::store",
             "server::vault",
+            "server::auth",
             "server::replica",
         ],
     ),

@@ -158,10 +158,53 @@ pub struct ServerMetadata {
     pub device_authorization_endpoint: String,
     /// Where tokens end.
     pub revocation_endpoint: String,
+    /// Where the keys are that access tokens are signed with. Servers from before say nothing of it.
+    #[serde(default)]
+    pub jwks_uri: String,
     /// Ways that the token endpoint knows.
     pub grant_types_supported: Vec<String>,
     /// Scopes that can be asked for.
     pub scopes_supported: Vec<String>,
     /// Only public clients.
     pub token_endpoint_auth_methods_supported: Vec<String>,
+}
+
+/// The keys that access tokens are signed with (RFC 7517).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KeySet {
+    /// The one that signs, the one that signs next, and former ones whose tokens may still be good.
+    pub keys: Vec<PublicKey>,
+}
+
+/// The public half of one key (RFC 8037).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PublicKey {
+    /// `OKP`.
+    pub kty: String,
+    /// `Ed25519`.
+    pub crv: String,
+    /// `EdDSA`.
+    pub alg: String,
+    /// `sig`.
+    #[serde(rename = "use")]
+    pub used_for: String,
+    /// Names it in tokens: its thumbprint (RFC 7638).
+    pub kid: String,
+    /// The key.
+    pub x: String,
+}
+
+impl PublicKey {
+    /// A key of that name.
+    #[must_use]
+    pub fn ed25519(kid: String, x: String) -> Self {
+        Self {
+            kty: "OKP".to_owned(),
+            crv: "Ed25519".to_owned(),
+            alg: "EdDSA".to_owned(),
+            used_for: "sig".to_owned(),
+            kid,
+            x,
+        }
+    }
 }

@@ -85,6 +85,7 @@ pub const ALL: &[Route] = &[
     route("GET", "/api/v1/operator/tenants", Operator),
     // signing in
     route("GET", "/.well-known/oauth-authorization-server", Open),
+    route("GET", "/.well-known/jwks.json", Open),
     route("POST", "/api/v1/oauth/device_authorization", Open),
     route("POST", "/api/v1/oauth/token", Open),
     route("POST", "/api/v1/oauth/revoke", Open),

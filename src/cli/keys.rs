@@ -1,4 +1,4 @@
-//! `systemprompt server keys`: how the master key stands, and its rotation.
+//! `systemprompt server keys`: how the master key and the keys of access tokens stand, and their rotation.
 
 use clap::Subcommand;
 
@@ -7,7 +7,15 @@ use crate::cli::error::CliError;
 use crate::cli::serve::failed;
 use crate::cli::ui::Table;
 use crate::server::config::DataFlags;
-use crate::server::{KeyStatus, Server};
+use crate::server::{KeyState, KeyStatus, RingKey, Server};
+
+/// What `keys status` prints.
+#[derive(serde::Serialize)]
+struct Keys {
+    #[serde(flatten)]
+    master: KeyStatus,
+    signing: Vec<RingKey>,
+}
 
 /// Flags of `systemprompt server keys`.
 #[derive(Debug, clap::Args)]
@@ -18,10 +26,11 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show the versions of the master key, and how many tenants' keys each has sealed
+    /// Show the versions of the master key with how many tenants' keys each has sealed, and the keys that sign access
+    /// tokens
     Status(StatusArgs),
     /// Seal every tenant's key with a new version of the master key, beside running servers; finishes what was
-    /// interrupted
+    /// interrupted; with `--signing`: the keys that access tokens are signed with
     Rotate(RotateArgs),
 }
 
@@ -33,7 +42,12 @@ struct StatusArgs {
 
 #[derive(Debug, clap::Args)]
 struct RotateArgs {
-    /// Remove the old versions from the key's file at the end: backups from before need them
+    /// Rotate the keys that access tokens are signed with: the next one signs, the former one verifies what it has
+    /// signed. The master key stays as it is
+    #[arg(long)]
+    signing: bool,
+    /// Remove the old versions from the key's file at the end: backups from before need them. With `--signing`: every
+    /// access token ends now, and programs that are signed in get another one by themselves
     #[arg(long)]
     forget_old: bool,
     #[command(flatten)]
@@ -45,9 +59,16 @@ pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     let clock = context.clock();
     match args.command {
         Command::Status(args) => {
-            let status = Server::key_status(args.data, clock).await.map_err(failed)?;
-            context.ui().result(&status, || table(&status))
+            let keys = Keys {
+                master: Server::key_status(args.data.clone(), clock)
+                    .await
+                    .map_err(failed)?,
+                signing: Server::ring(args.data, clock).await.map_err(failed)?,
+            };
+            let tables = || format!("{}\n\n{}", table(&keys.master), ring_table(&keys.signing));
+            context.ui().result(&keys, tables)
         }
+        Command::Rotate(args) if args.signing => rotate_signing(context, args).await,
         Command::Rotate(args) => {
             let ui = context.ui();
             let told = |done: u64| ui.status(format!("{done} tenants' keys are sealed anew"));
@@ -79,6 +100,41 @@ pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
             Ok(())
         }
     }
+}
+
+async fn rotate_signing(context: &Context, args: RotateArgs) -> Result<(), CliError> {
+    let ring = Server::rotate_ring(args.data, context.clock(), args.forget_old)
+        .await
+        .map_err(failed)?;
+    let signs = ring.iter().find(|key| key.state == KeyState::Signs);
+    let signs = signs.map_or("", |key| key.kid.as_str());
+    let before = if args.forget_old {
+        "every access token from before has ended"
+    } else {
+        "tokens of the former key are good until they end, in at most 12 minutes"
+    };
+    let document = serde_json::json!({ "signing": ring });
+    context
+        .ui()
+        .done(&document, format!("`{signs}` signs access tokens; {before}"))
+}
+
+fn ring_table(ring: &[RingKey]) -> String {
+    let mut table = Table::new(&["key of access tokens", "made", "state"]);
+    for key in ring {
+        let state = match (key.state, key.verifies_until) {
+            (KeyState::Signs, _) => "signs".to_owned(),
+            (KeyState::Next, _) => "signs next".to_owned(),
+            (KeyState::Former, until) => {
+                format!(
+                    "verifies until {}",
+                    until.map_or_else(String::new, |at| at.to_string())
+                )
+            }
+        };
+        table.row([key.kid.clone(), key.created_at.to_string(), state]);
+    }
+    table.render()
 }
 
 fn table(status: &KeyStatus) -> String {

@@ -29,7 +29,7 @@ pub enum ServerError {
     /// Others can reach the server, and it is not fit for that.
     #[error("refused to start: a server that others can reach must not be careless ({} faults)", .0.len())]
     Careless(Vec<Finding>),
-    /// The rotation of the master key.
+    /// The rotation of keys.
     #[error(transparent)]
     Rotation(#[from] RotationError),
     /// The certificate.
@@ -133,6 +133,7 @@ impl ServerError {
             Self::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => Class::Conflict,
             Self::Replica(ReplicaError::Key { .. } | ReplicaError::Instance { .. }) => Class::Input,
             Self::Behind(error) => error.class(),
+            Self::Rotation(RotationError::Ring(AuthError::RotatedElsewhere)) => Class::Conflict,
             _ => Class::Failed,
         }
     }
@@ -147,6 +148,9 @@ impl ServerError {
                  listens on 127.0.0.1 and has no `ENVIRONMENT=production`"
                     .to_owned(),
             ),
+            Self::Rotation(RotationError::Ring(AuthError::RotatedElsewhere)) => {
+                Some("see what holds now with `systemprompt server keys status`".to_owned())
+            }
             Self::Tls(_) => Some("give a certificate and its own key, both as PEM files".to_owned()),
             Self::Installation(error) => error.hint(),
             Self::Behind(error) => error.hint(),

@@ -39,6 +39,7 @@ use crate::api::secret::SecretText;
 use crate::server::answering::{Signals, answer, behind_front, listen};
 use crate::server::auth::Auth;
 use crate::server::auth::issuers::Issuers;
+pub use crate::server::auth::signing::RingKey;
 use crate::server::billing::Billing;
 use crate::server::clock::Clock;
 use crate::server::config::exposure::BillingMode;
@@ -69,6 +70,7 @@ use crate::server::registry::Gate;
 pub use crate::server::rotation::{KeyStatus, Rotated};
 pub use crate::server::safety::{Finding, Standing};
 pub use crate::server::store::roles::{Roles, check_name};
+pub use crate::server::store::signing_keys::KeyState;
 use crate::server::store::{Store, StoreError, settings};
 use crate::server::vault::Vault;
 use crate::server::world::World;
@@ -126,6 +128,27 @@ impl Server {
         let status = rotation::status(&store, &vault).await;
         store.close().await;
         Ok(status?)
+    }
+
+    /// The keys of access tokens.
+    ///
+    /// # Errors
+    /// The data directory cannot be used.
+    pub async fn ring(flags: DataFlags, clock: &Clock) -> Result<Vec<RingKey>, ServerError> {
+        Ok(opening::for_ring(flags, clock).await?.ring().await?)
+    }
+
+    /// Lets the next key sign access tokens; `forget`: none that was signed so far is good any more.
+    ///
+    /// # Errors
+    /// The data directory cannot be used, or another rotation was faster.
+    pub async fn rotate_ring(
+        flags: DataFlags,
+        clock: &Clock,
+        forget: bool,
+    ) -> Result<Vec<RingKey>, ServerError> {
+        let auth = opening::for_ring(flags, clock).await?;
+        Ok(rotation::rotate_ring(&auth, clock, forget).await?)
     }
 
     /// Seals every tenant's key with a new version of the master key; `told` how many are done.
@@ -223,7 +246,8 @@ async fn boot(flags: ServeFlags, clock: Clock, tell: impl FnOnce(Ready)) -> Resu
     sweep_once(&store, clock.now(), matches!(store, Store::Sqlite { .. })).await?;
     let keys = Arc::new(signing_key(&installation, &settings.data, &clock)?);
     let instance = replica::agree(&installation, (&store, &clock), (&keys, &vault)).await?;
-    let auth = Auth::new(store.clone(), clock.clone(), keys.clone());
+    let auth = Auth::new(store.clone(), clock.clone(), keys.clone()).known_as(&public_url);
+    auth.prepare_ring().await?;
     let first = first_account(&auth, &settings, (&public_url, &clock)).await?;
     remember_url(&store, &public_url).await?;
     let gate = open_gate(&settings, &public_url, (&keys, &clock)).await?;

@@ -1,5 +1,6 @@
 //! Opens what the server's own data lies in: its database, brought up to date where that may be, and its keys.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -8,7 +9,7 @@ use crate::api::id::RequestId;
 use crate::api::secret::SecretText;
 use crate::api::time::Time;
 use crate::server::FirstAccount;
-use crate::server::auth::keys::Keys;
+use crate::server::auth::keys::{self as auth_keys, Keys};
 use crate::server::auth::{Auth, AuthError};
 use crate::server::clock::Clock;
 use crate::server::config::{DataFlags, DataSettings, Environment, Settings};
@@ -18,10 +19,10 @@ use crate::server::http::{App, idempotency};
 use crate::server::installation::Installation;
 use crate::server::maintenance::{MaintenanceError, sign_in_path};
 use crate::server::registry::{Gate, GateError, GateSettings};
-use crate::server::replica::{MASTER_KEY, ReplicaError};
+use crate::server::replica::{self, MASTER_KEY, ReplicaError};
 use crate::server::store::acts::{self, Act};
 use crate::server::store::{
-    Store, StoreError, idempotency_keys, rate_limits, settings, used_identities, web_sessions,
+    Store, StoreError, idempotency_keys, rate_limits, settings, signing_keys, used_identities, web_sessions,
 };
 use crate::server::vault::{KeySource, Vault, VaultError};
 
@@ -75,6 +76,24 @@ pub async fn for_keys(flags: DataFlags, clock: &Clock) -> Result<(Store, Vault),
         return Err(ReplicaError::Key { key: "master" }.into());
     }
     Ok((store, vault))
+}
+
+/// Accounts over the keys that are there, for work on the keys of access tokens beside running servers.
+///
+/// # Errors
+/// There is no installation, its database lacks migrations, or the signing key is not the one of its servers.
+pub async fn for_ring(flags: DataFlags, clock: &Clock) -> Result<Auth, ServerError> {
+    let data = DataSettings::resolve(flags, &Environment::read())?;
+    let installation = match data.postgres {
+        Some(_) => Installation::open(&data.directory)?,
+        None => Installation::find(&data.directory)?,
+    };
+    let in_folder = || installation.directory().join(auth_keys::FILE);
+    let keys = Keys::open_file(&data.signing_key_file.clone().unwrap_or_else(in_folder))?;
+    let store = installation.store(data.postgres.as_ref()).await?;
+    store.migrate_check().await?;
+    replica::agree_on_signing(&store, &keys).await?;
+    Ok(Auth::new(store, clock.clone(), Arc::new(keys)))
 }
 
 /// The key that tokens are signed with.
@@ -199,6 +218,7 @@ pub async fn sweep_once(store: &Store, now: Time, alone: bool) -> Result<(), Sto
     idempotency_keys::delete_expired(&mut tx, now, stale).await?;
     web_sessions::delete_expired(&mut tx, now).await?;
     used_identities::delete_expired(&mut tx, now).await?;
+    signing_keys::delete_ended(&mut tx, now).await?;
     rate_limits::delete_full(&mut tx, now.as_millis()).await?;
     tx.commit().await
 }

@@ -57,6 +57,23 @@ impl ReplicaError {
     }
 }
 
+/// What is kept of the signing key, to know it again.
+fn signing_check(keys: &Keys) -> String {
+    hex::encode(keys.derive("same-key-check"))
+}
+
+/// Checks that work beside running servers is done with their signing key.
+///
+/// # Errors
+/// It is another one, or the database fails.
+pub async fn agree_on_signing(store: &Store, keys: &Keys) -> Result<(), ReplicaError> {
+    let known = settings::find(&mut store.begin_read().await?, SIGNING_KEY).await?;
+    if known.is_some_and(|known| known != signing_check(keys)) {
+        return Err(ReplicaError::Key { key: "signing" });
+    }
+    Ok(())
+}
+
 /// Checks that this server belongs to those that share the database; the first one says what holds for all. Answers the
 /// installation's name.
 ///
@@ -68,7 +85,7 @@ pub async fn agree(
     (keys, vault): (&Keys, &Vault),
 ) -> Result<String, ReplicaError> {
     let own = installation.found_instance()?;
-    let signing = hex::encode(keys.derive("same-key-check"));
+    let signing = signing_check(keys);
     let mut tx = store.begin().await?;
     let shared = match settings::find(&mut tx, INSTANCE).await? {
         Some(shared) => shared,

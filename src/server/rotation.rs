@@ -1,4 +1,5 @@
-//! Rotation of the master key, beside running servers: every tenant's key is sealed anew, no value is touched.
+//! Rotation of keys beside running servers: of the master key (every tenant's key is sealed anew, no value is touched) and
+//! of the keys of access tokens.
 //!
 //! Killed at any point, the next run goes on: what is not sealed by the newest version yet is sealed by it, and only
 //! when nothing is left of the version before does a new one begin.
@@ -6,6 +7,8 @@
 use std::time::Duration;
 
 use crate::api::id::RequestId;
+use crate::server::auth::signing::RingKey;
+use crate::server::auth::{Auth, AuthError};
 use crate::server::clock::Clock;
 use crate::server::replica;
 use crate::server::store::acts::{self, Act};
@@ -25,8 +28,11 @@ pub enum RotationError {
     #[error(transparent)]
     Vault(#[from] VaultError),
     /// The database.
-    #[error("failed to read or write tenants' keys")]
+    #[error("failed to read or write keys")]
     Store(#[from] StoreError),
+    /// The keys of access tokens.
+    #[error("failed to rotate the keys of access tokens")]
+    Ring(#[from] AuthError),
 }
 
 /// How the key stands.
@@ -126,17 +132,33 @@ pub async fn rotate(
     })
 }
 
+/// Lets the next key sign access tokens; `forget`: none that was signed so far is good any more. Answers the ring.
+///
+/// # Errors
+/// Another rotation was faster, or the database fails.
+pub async fn rotate_ring(auth: &Auth, clock: &Clock, forget: bool) -> Result<Vec<RingKey>, RotationError> {
+    let act = Act {
+        target: forget.then(|| "every key".to_owned()),
+        ..act("rotate_signing_key", clock)
+    };
+    acts::perform_whole(act, auth.rotate_ring(forget)).await?;
+    Ok(auth.ring().await?)
+}
+
+/// An act of whoever uses this machine.
+fn act(action: &str, clock: &Clock) -> Act {
+    Act {
+        actor: "console".to_owned(),
+        credential_id: Some(format!("uid {}", nix::unistd::getuid().as_raw())),
+        ..Act::new(action, RequestId::new(clock.uuid()).to_string(), clock.now())
+    }
+}
+
 /// Says in the database which key is the right one, and that somebody has rotated it.
 async fn prove(store: &Store, (vault, clock): (&Vault, &Clock)) -> Result<(), RotationError> {
     let act = Act {
-        actor: "console".to_owned(),
-        credential_id: Some(format!("uid {}", nix::unistd::getuid().as_raw())),
         target: Some(format!("version {}", vault.versions().0)),
-        ..Act::new(
-            "rotate_master_key",
-            RequestId::new(clock.uuid()).to_string(),
-            clock.now(),
-        )
+        ..act("rotate_master_key", clock)
     };
     let proof = vault.prove()?;
     acts::perform_whole(act, async {

@@ -1,25 +1,33 @@
-//! Access tokens: signed for ten minutes (JWT, HS256 under a derived key), checked against the session at every use.
+//! Access tokens: signed for ten minutes (RFC 9068, EdDSA), checked against the ring of keys and the session at every
+//! use.
 
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
 use crate::api::id::{AccountId, SessionId};
 use crate::api::member::Role;
+use crate::api::oauth::CLIENT_ID;
 use crate::api::secret::SecretText;
 use crate::api::time::Time;
 use crate::server::auth::api_tokens::PREFIX as API_TOKEN_PREFIX;
 use crate::server::auth::{Auth, AuthError, Credential, Principal, parse_scopes};
-use crate::server::store::{accounts, sessions};
+use crate::server::store::sessions::SessionRow;
+use crate::server::store::{StoreError, Tx, accounts, sessions};
 
 /// Life of an access token, in seconds.
 pub const LIFE_SECONDS: u32 = 600;
 /// How far two clocks may differ, in seconds.
-const SKEW_SECONDS: i64 = 60;
-const PURPOSE: &str = "access-token";
+pub(super) const SKEW_SECONDS: i64 = 60;
+/// What no other token that this server signs says of itself (RFC 9068 section 2.1).
+const KIND: &str = "at+jwt";
 
 /// What an access token says (RFC 9068's names where it has them).
 #[derive(Debug, Serialize, Deserialize)]
 struct Claims {
+    iss: String,
+    aud: String,
+    client_id: String,
+    jti: String,
     sub: AccountId,
     sid: SessionId,
     scope: String,
@@ -28,26 +36,30 @@ struct Claims {
 }
 
 impl Auth {
-    /// Signs an access token for a session.
+    /// Signs an access token for a session, in a transaction that may write.
     ///
     /// # Errors
-    /// Signing fails.
-    pub fn issue_access(
-        &self,
-        session: &SessionId,
-        account: &AccountId,
-        scope: &str,
-    ) -> Result<SecretText, AuthError> {
+    /// Signing or the store fails.
+    pub async fn issue_access(&self, tx: &mut Tx, session: &SessionRow) -> Result<SecretText, AuthError> {
         let now = self.clock.now().as_millis().div_euclid(1000);
         let claims = Claims {
-            sub: account.clone(),
-            sid: session.clone(),
-            scope: scope.to_owned(),
+            iss: self.issuer.to_string(),
+            aud: self.issuer.to_string(),
+            client_id: CLIENT_ID.to_owned(),
+            jti: self.clock.uuid().to_string(),
+            sub: session.account_id.clone(),
+            sid: session.id.clone(),
+            scope: session.scopes.clone(),
             iat: now,
             exp: now + i64::from(LIFE_SECONDS),
         };
-        let key = EncodingKey::from_secret(&self.keys.derive(PURPOSE));
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key)
+        let signer = self.signer(tx).await?;
+        let header = Header {
+            typ: Some(KIND.to_owned()),
+            kid: Some(signer.kid),
+            ..Header::new(Algorithm::EdDSA)
+        };
+        jsonwebtoken::encode(&header, &claims, &signer.key)
             .map(SecretText::new)
             .map_err(AuthError::Sign)
     }
@@ -60,8 +72,8 @@ impl Auth {
         if bearer.starts_with(API_TOKEN_PREFIX) {
             return self.authenticate_api_token(bearer).await;
         }
-        let claims = self.read_access(bearer)?;
         let mut tx = self.store.begin_read().await?;
+        let claims = self.read_access(&mut tx, bearer).await?;
         let session = sessions::find(&mut tx, &claims.sid)
             .await?
             .filter(|session| session.revoked_at.is_none() && session.account_id == claims.sub)
@@ -83,13 +95,19 @@ impl Auth {
     }
 
     /// The session that an access token belongs to, whether or not the token has ended.
-    #[must_use]
-    pub fn session_of_access(&self, token: &str) -> Option<SessionId> {
-        self.decode(token).map(|claims| claims.sid)
+    ///
+    /// # Errors
+    /// The store fails.
+    pub(super) async fn session_of_access(
+        &self,
+        tx: &mut Tx,
+        token: &str,
+    ) -> Result<Option<SessionId>, StoreError> {
+        Ok(self.decode(tx, token).await?.map(|claims| claims.sid))
     }
 
-    fn read_access(&self, token: &str) -> Result<Claims, AuthError> {
-        let claims = self.decode(token).ok_or(AuthError::Unauthenticated(
+    async fn read_access(&self, tx: &mut Tx, token: &str) -> Result<Claims, AuthError> {
+        let claims = self.decode(tx, token).await?.ok_or(AuthError::Unauthenticated(
             "the access token is not one of this server",
         ))?;
         let now = self.clock.now().as_millis().div_euclid(1000);
@@ -102,33 +120,60 @@ impl Auth {
         Ok(claims)
     }
 
-    fn decode(&self, token: &str) -> Option<Claims> {
-        let mut validation = Validation::new(Algorithm::HS256);
-        // Checked by the caller against the clock that was passed in.
-        validation.validate_exp = false;
-        let key = DecodingKey::from_secret(&self.keys.derive(PURPOSE));
-        jsonwebtoken::decode::<Claims>(token, &key, &validation)
-            .ok()
-            .map(|data| data.claims)
+    /// What a token says that one of our keys has signed.
+    async fn decode(&self, tx: &mut Tx, token: &str) -> Result<Option<Claims>, StoreError> {
+        let Some(kid) = key_named_by(token) else {
+            return Ok(None);
+        };
+        let key = self.verifier(tx, &kid).await?;
+        Ok(key.and_then(|key| claims_of(token, &key)))
     }
+}
+
+/// Which key an access token says that it is signed with. How it is signed is not the token's to say.
+fn key_named_by(token: &str) -> Option<String> {
+    let header = jsonwebtoken::decode_header(token).ok()?;
+    let ours = header.alg == Algorithm::EdDSA && header.typ.as_deref() == Some(KIND);
+    header.kid.filter(|_| ours)
+}
+
+/// What a token says that this key has signed.
+fn claims_of(token: &str, key: &DecodingKey) -> Option<Claims> {
+    let mut validation = Validation::new(Algorithm::EdDSA);
+    // Times are the caller's to check, by the clock that was passed in. The key says whose the token is: the address
+    // that it names may have changed since.
+    validation.validate_exp = false;
+    validation.validate_aud = false;
+    let read = jsonwebtoken::decode::<Claims>(token, key, &validation);
+    read.ok().map(|data| data.claims)
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::api::id::SessionId;
+    use super::{claims_of, key_named_by};
     use crate::server::auth::testing::bench;
 
     #[tokio::test]
     async fn outside_bytes_as_access_token() {
         let bench = bench().await;
-        let session = SessionId::new(bench.clock.uuid());
-        let good = bench.auth.issue_access(&session, &bench.account, "read");
-        let good = good.expect("signed").expose().to_owned();
-        assert!(bench.auth.session_of_access(&good).is_some());
+        let mut tx = bench.auth.store.begin().await.expect("transaction");
+        let begun = bench
+            .auth
+            .start_session(&mut tx, &bench.account, "read", "laptop");
+        let good = begun.await.expect("session").access_token.expose().to_owned();
+        let kid = key_named_by(&good).expect("a key");
+        let key = bench
+            .auth
+            .verifier(&mut tx, &kid)
+            .await
+            .expect("read")
+            .expect("ours");
+        assert!(claims_of(&good, &key).is_some());
         crate::mutation::torment(&[good.as_bytes(), b"eyJhbGciOiJub25lIn0.e30."], |bytes| {
             let text = String::from_utf8_lossy(bytes);
-            let known = bench.auth.session_of_access(&text).is_some();
-            assert!(!known || text == good, "{text}");
+            let named = key_named_by(&text).is_some_and(|named| named == kid);
+            let known = claims_of(&text, &key).is_some();
+            assert!(!(named && known) || text == good, "{text}");
             text.split('.').count().min(5)
         });
     }

@@ -9,6 +9,9 @@ pub mod issuers;
 pub mod keys;
 pub mod password;
 pub mod sessions;
+pub mod signing;
+#[cfg(test)]
+mod signing_tests;
 pub mod standing;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -85,6 +88,12 @@ pub enum AuthError {
     /// An access token could not be signed.
     #[error("failed to sign an access token")]
     Sign(#[source] jsonwebtoken::errors::Error),
+    /// Somebody rotates the keys of access tokens at this moment.
+    #[error("another rotation of the keys of access tokens was faster")]
+    RotatedElsewhere,
+    /// The ring of keys is of another installation's key.
+    #[error("failed to open the key that signs access tokens: it was sealed with another `signing.key`")]
+    SealedElsewhere,
     /// An answer could not be sealed.
     #[error("failed to seal an answer")]
     Seal,
@@ -208,13 +217,27 @@ pub struct Auth {
     pub(crate) store: Store,
     pub(crate) clock: Clock,
     pub(crate) keys: Arc<Keys>,
+    issuer: Arc<str>,
 }
 
 impl Auth {
     /// Over an open store, with the installation's key.
     #[must_use]
     pub fn new(store: Store, clock: Clock, keys: Arc<Keys>) -> Self {
-        Self { store, clock, keys }
+        let issuer = Arc::from("systemprompt");
+        Self {
+            store,
+            clock,
+            keys,
+            issuer,
+        }
+    }
+
+    /// The address of the server, which access tokens name as whose they are (`iss`, `aud`).
+    #[must_use]
+    pub fn known_as(mut self, public_url: &str) -> Self {
+        self.issuer = Arc::from(public_url);
+        self
     }
 
     /// The installation's key, for others that derive their own from it.

@@ -123,7 +123,7 @@ impl Auth {
         };
         sessions::create(tx, &session).await?;
         acts::by("session", Some(session.id.as_str()), account);
-        self.tokens_of(&session, token)
+        self.tokens_of(tx, &session, token).await
     }
 
     /// Turns a refresh token into a fresh pair.
@@ -145,12 +145,15 @@ impl Auth {
             if !sessions::rotate(&mut tx, &session.id, &hash, &hash_token(&next), now).await? {
                 return Err(NOT_GOOD);
             }
+            let tokens = self.tokens_of(&mut tx, &session, next).await?;
             tx.commit().await?;
-            return Ok(self.tokens_of(&session, next)?);
+            return Ok(tokens);
         }
         let just_now = now.seconds_since(session.rotated_at) <= GRACE_SECONDS;
         if just_now && session.previous_hash.as_deref() == Some(hash.as_str()) {
-            return Ok(self.tokens_of(&session, next)?);
+            let tokens = self.tokens_of(&mut tx, &session, next).await?;
+            tx.commit().await?;
+            return Ok(tokens);
         }
         sessions::revoke(&mut tx, &session.id, now).await?;
         acts::by("session", Some(session.id.as_str()), &session.account_id);
@@ -168,11 +171,12 @@ impl Auth {
     /// # Errors
     /// The store fails.
     pub async fn revoke(&self, token: &str) -> Result<(), AuthError> {
-        let session = Refresh::parse(&self.keys, token)
-            .map(|refresh| refresh.session)
-            .or_else(|| self.session_of_access(token));
-        let Some(session) = session else { return Ok(()) };
         let mut tx = self.store.begin().await?;
+        let session = match Refresh::parse(&self.keys, token) {
+            Some(refresh) => Some(refresh.session),
+            None => self.session_of_access(&mut tx, token).await?,
+        };
+        let Some(session) = session else { return Ok(()) };
         sessions::revoke(&mut tx, &session, self.clock.now()).await?;
         if let Some(row) = sessions::find(&mut tx, &session).await? {
             acts::by("session", Some(session.as_str()), &row.account_id);
@@ -180,9 +184,14 @@ impl Auth {
         Ok(tx.commit().await?)
     }
 
-    fn tokens_of(&self, session: &SessionRow, refresh: String) -> Result<TokenResponse, AuthError> {
+    async fn tokens_of(
+        &self,
+        tx: &mut Tx,
+        session: &SessionRow,
+        refresh: String,
+    ) -> Result<TokenResponse, AuthError> {
         Ok(TokenResponse {
-            access_token: self.issue_access(&session.id, &session.account_id, &session.scopes)?,
+            access_token: self.issue_access(tx, session).await?,
             token_type: "Bearer".to_owned(),
             expires_in: u64::from(access::LIFE_SECONDS),
             refresh_token: Some(SecretText::new(refresh)),

@@ -197,9 +197,12 @@ impl From<AuthError> for ApiError {
             AuthError::Invalid { field, detail } => Self::invalid(field, detail),
             AuthError::AccountExists(_) => Self::new(&problem::ACCOUNT_EXISTS, text),
             AuthError::Store(error) => error.into(),
-            AuthError::KeyFile { .. } | AuthError::Hash(_) | AuthError::Sign(_) | AuthError::Seal => {
-                Self::internal(&error)
-            }
+            AuthError::KeyFile { .. }
+            | AuthError::Hash(_)
+            | AuthError::Sign(_)
+            | AuthError::RotatedElsewhere
+            | AuthError::SealedElsewhere
+            | AuthError::Seal => Self::internal(&error),
         }
     }
 }

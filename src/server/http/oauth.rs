@@ -10,8 +10,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::oauth::{
-    DEVICE_GRANT, DeviceAuthorization, DeviceAuthorizationRequest, EXCHANGE_GRANT, ID_TOKEN_TYPE, OAuthError,
-    REFRESH_GRANT, RevokeRequest, Scope, ServerMetadata, TokenRequest, TokenResponse,
+    DEVICE_GRANT, DeviceAuthorization, DeviceAuthorizationRequest, EXCHANGE_GRANT, ID_TOKEN_TYPE, KeySet,
+    OAuthError, REFRESH_GRANT, RevokeRequest, Scope, ServerMetadata, TokenRequest, TokenResponse,
 };
 use crate::server::auth::AuthError;
 use crate::server::auth::api_tokens::PREFIX as API_TOKEN_PREFIX;
@@ -23,6 +23,7 @@ use crate::server::http::error::ApiError;
 pub const TOKEN: &str = "/api/v1/oauth/token";
 const DEVICE_AUTHORIZATION: &str = "/api/v1/oauth/device_authorization";
 const REVOKE: &str = "/api/v1/oauth/revoke";
+const KEYS: &str = "/.well-known/jwks.json";
 
 /// The routes that many may guess at: limited by address.
 pub fn limited_routes() -> OpenApiRouter<App> {
@@ -34,7 +35,9 @@ pub fn limited_routes() -> OpenApiRouter<App> {
 
 /// What programs read first.
 pub fn open_routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(get_metadata))
+    OpenApiRouter::new()
+        .routes(routes!(get_metadata))
+        .routes(routes!(get_keys))
 }
 
 /// Where the sign-in routes are (RFC 8414).
@@ -49,12 +52,28 @@ async fn get_metadata(State(app): State<App>) -> Json<ServerMetadata> {
         token_endpoint: at(TOKEN),
         device_authorization_endpoint: at(DEVICE_AUTHORIZATION),
         revocation_endpoint: at(REVOKE),
+        jwks_uri: at(KEYS),
         grant_types_supported: [DEVICE_GRANT, REFRESH_GRANT, EXCHANGE_GRANT]
             .map(str::to_owned)
             .into(),
         scopes_supported: Scope::ALL.iter().map(|scope| scope.as_str().to_owned()).collect(),
         token_endpoint_auth_methods_supported: vec!["none".to_owned()],
     })
+}
+
+/// The keys that access tokens are signed with, the next one among them (RFC 7517).
+#[utoipa::path(
+    get, path = "/.well-known/jwks.json", tag = "Signing in",
+    responses((status = 200, body = KeySet))
+)]
+async fn get_keys(State(app): State<App>) -> Result<Response, ApiError> {
+    let keys = app.auth.public_keys().await?;
+    // A copy may be kept for a while: a key that is new here signs after the next rotation only.
+    Ok((
+        [(header::CACHE_CONTROL, "public, max-age=300")],
+        Json(KeySet { keys }),
+    )
+        .into_response())
 }
 
 /// Begin a device login (RFC 8628).

@@ -19,6 +19,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (7, "rate_limits", include_str!("migrations/0007_rate_limits.sql")),
     (8, "members", include_str!("migrations/0008_members.sql")),
     (9, "trust", include_str!("migrations/0009_trust.sql")),
+    (
+        10,
+        "signing_keys",
+        include_str!("migrations/0010_signing_keys.sql"),
+    ),
 ];
 
 /// The last migration that this program knows.

@@ -35,6 +35,7 @@ pub mod secret_versions;
 pub mod sessions;
 pub mod settings;
 pub mod sign_in_links;
+pub mod signing_keys;
 pub mod sqlite;
 pub mod support_grants;
 pub mod tenant_keys;

@@ -45,8 +45,8 @@ async fn a_running_server_goes_on_through_a_rotation() {
     assert_eq!((&gone["added"], &gone["forgotten"]), (&json!(false), &json!([1])));
     let stands = keys(&api, &["status"]);
     assert_eq!(
-        stands,
-        json!({"current": 2, "versions": [{"version": 2, "there": true, "tenants": 2}]})
+        (&stands["current"], &stands["versions"]),
+        (&json!(2), &json!([{"version": 2, "there": true, "tenants": 2}]))
     );
     for tenant in [&path, &other] {
         let deployed = api.owner.deploy(tenant, "two").await;
@@ -80,6 +80,59 @@ async fn a_running_server_goes_on_through_a_rotation() {
     api.server.house.set("SYSTEMPROMPT_MASTER_KEY_COMMAND", &command);
     api.server.up();
     assert_eq!(api.owner.read(&path).await["status"], "running");
+}
+
+#[tokio::test]
+async fn the_key_of_access_tokens_is_rotated_beside_a_running_server() {
+    let mut api = Api::start();
+    let client = api.owner.clone();
+    let published = async |of: &crate::gate::harness::Client| {
+        let answer = of.read("/.well-known/jwks.json").await;
+        let keys = answer["keys"].as_array().cloned().unwrap_or_default();
+        let kids = keys.iter().map(|key| {
+            assert_eq!(
+                (&key["kty"], &key["crv"], &key["alg"]),
+                (&json!("OKP"), &json!("Ed25519"), &json!("EdDSA"))
+            );
+            assert!(key.get("d").is_none(), "the private half is nobody's: {key}");
+            crate::api::rig::text(&key["kid"])
+        });
+        kids.collect::<std::collections::BTreeSet<String>>()
+    };
+    let before = published(&client).await;
+    assert_eq!(before.len(), 2);
+    let rotated = api.command(&["keys", "rotate", "--signing", "--json"], "").json();
+    let state = |ring: &serde_json::Value, state: &str| {
+        let ring = ring["signing"].as_array().cloned().unwrap_or_default();
+        let found = ring.into_iter().filter(|key| key["state"] == state);
+        found
+            .map(|key| crate::api::rig::text(&key["kid"]))
+            .collect::<Vec<_>>()
+    };
+    let (signs, former) = (state(&rotated, "signs"), state(&rotated, "former"));
+    assert_eq!(
+        (signs.len(), former.len(), state(&rotated, "next").len()),
+        (1, 1, 1)
+    );
+    assert!(before.contains(&signs[0]) && before.contains(&former[0]));
+    assert_eq!(published(&client).await.len(), 3);
+    // The same ring after the server was killed, and no private half in what people and programs are told.
+    api.server.kill();
+    api.server.up();
+    let status = api.command(&["keys", "status", "--json"], "").json();
+    assert_eq!(state(&status, "signs"), signs);
+    let gone = api
+        .command(&["keys", "rotate", "--signing", "--forget-old", "--json"], "")
+        .json();
+    assert!(state(&gone, "former").is_empty());
+    let now = published(&client).await;
+    assert!(now.len() == 2 && now.is_disjoint(&before), "{now:?}");
+    let acts = client.list("/api/v1/audit?limit=200").await;
+    let rotations = acts.iter().filter(|act| act["action"] == "rotate_signing_key");
+    assert_eq!(rotations.count(), 2);
+    let mut metadata = client.read("/.well-known/oauth-authorization-server").await;
+    let keys = crate::api::rig::text(&metadata["jwks_uri"].take());
+    assert!(keys.ends_with("/.well-known/jwks.json"), "{keys}");
 }
 
 /// A store with this many tenants, each with a key and a value that it has sealed.

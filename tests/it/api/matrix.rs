@@ -47,6 +47,7 @@ const ROWS: &[(&str, &str, &str)] = &[
     ("GET", "/openapi.json", EVERYBODY),
     ("GET", "/docs", EVERYBODY),
     ("GET", "/.well-known/oauth-authorization-server", EVERYBODY),
+    ("GET", "/.well-known/jwks.json", EVERYBODY),
     ("POST", "/api/v1/oauth/device_authorization", EVERYBODY),
     ("POST", "/api/v1/oauth/token", EVERYBODY),
     ("POST", "/api/v1/oauth/revoke", EVERYBODY),
