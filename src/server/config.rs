@@ -3,12 +3,14 @@
 mod data;
 pub mod exposure;
 mod flags;
+mod sign_in;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::api::secret::SecretText;
+use crate::server::auth::providers::ProviderSettings;
 pub use crate::server::config::data::{DataFlags, DataSettings};
 use crate::server::config::exposure::ExposureSettings;
 pub use crate::server::config::flags::ServeFlags;
@@ -56,6 +58,27 @@ pub enum ConfigError {
     /// An issuer is none.
     #[error("the CI issuer `{0}` is not an http or https URL")]
     Issuer(String),
+    /// A provider of identities is none.
+    #[error("`{0}` does not name a provider of identities")]
+    Oidc(String),
+    /// Two providers have one name.
+    #[error("two providers of identities are named `{0}`")]
+    OidcTwice(String),
+    /// A domain is given to no provider.
+    #[error("`{0}` does not name a provider of identities and a domain")]
+    OidcSignUp(String),
+    /// A secret is given to no provider.
+    #[error("`{0}` does not name a provider of identities and a file with its secret")]
+    OidcSecretOfNobody(String),
+    /// The file with a client secret cannot be read.
+    #[error("failed to read the client secret from `{path}`")]
+    OidcSecretFile {
+        /// Where from.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The database URL is of something else.
     #[error("the database URL does not begin with `postgres://`")]
     DatabaseUrl,
@@ -92,10 +115,24 @@ impl ConfigError {
             Self::HalfTls(_) => Some("give both `--tls-cert FILE` and `--tls-key FILE`"),
             Self::Origin(_) => Some("write it like `https://app.example.com`, without a path"),
             Self::Issuer(_) => Some("write it as it stands in its tokens, like `https://gitlab.example.com`"),
+            Self::Oidc(_) => Some(
+                "write it like `google=https://accounts.google.com,CLIENT-ID`: a name of small letters, an https issuer, and \
+                 the client id that it gave you",
+            ),
+            Self::OidcTwice(_) => Some("give every `--oidc-provider` a name of its own"),
+            Self::OidcSignUp(_) => {
+                Some("write it like `google=example.com`, with the name of an `--oidc-provider`")
+            }
+            Self::OidcSecretOfNobody(_) => {
+                Some("write it like `google=/etc/systemprompt/google`, with the name of an `--oidc-provider`")
+            }
             Self::DatabaseUrl => Some(
                 "write it like `postgres://USER:PASSWORD@HOST:5432/DATABASE`; without one the server keeps its data in one SQLite file",
             ),
-            Self::Variable { .. } | Self::UrlFile { .. } | Self::PasswordFile { .. } => None,
+            Self::Variable { .. }
+            | Self::UrlFile { .. }
+            | Self::OidcSecretFile { .. }
+            | Self::PasswordFile { .. } => None,
         }
     }
 }
@@ -114,6 +151,8 @@ pub struct Admin {
 pub struct Settings {
     /// Where the data is.
     pub data: DataSettings,
+    /// Who vouches for people.
+    pub providers: Vec<ProviderSettings>,
     /// Where to listen.
     pub listen: SocketAddr,
     /// Who can reach it.
@@ -263,6 +302,7 @@ impl Settings {
                 .unwrap_or_else(|| in_data("registry")),
             world_file: flags.world_file.unwrap_or_else(|| in_data("world.json")),
             data,
+            providers: sign_in::resolve(&flags.sign_in, environment)?,
             listen: flags
                 .listen
                 .map_or_else(

@@ -39,6 +39,7 @@ use crate::api::secret::SecretText;
 use crate::server::answering::{Signals, answer, behind_front, listen};
 use crate::server::auth::Auth;
 use crate::server::auth::issuers::Issuers;
+use crate::server::auth::providers::Providers;
 pub use crate::server::auth::signing::RingKey;
 use crate::server::billing::Billing;
 use crate::server::clock::Clock;
@@ -259,6 +260,7 @@ async fn boot(flags: ServeFlags, clock: Clock, tell: impl FnOnce(Ready)) -> Resu
             .with_sandbox(settings.exposure.billing == BillingMode::Sandbox),
         metrics: metrics_recorder()?,
         issuers: Issuers::new(settings.exposure.ci_issuers.clone(), clock.clone()),
+        providers: Providers::new(settings.providers.clone(), &clock),
         clock,
         store: store.clone(),
         auth,

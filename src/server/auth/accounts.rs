@@ -22,6 +22,37 @@ pub struct WebSignIn {
     pub expires_at: Time,
 }
 
+/// A browser that wants to be let in.
+#[derive(Clone, Debug, Default)]
+pub struct Newcomer {
+    user_agent: String,
+    cookie: Option<String>,
+    by: String,
+}
+
+impl Newcomer {
+    /// A browser that says that it is this, and brings this cookie: the session behind it ends, whoever has put it there.
+    #[must_use]
+    pub fn new(user_agent: &str, cookie: Option<String>) -> Self {
+        let plain = user_agent.chars().filter(|c| !c.is_control());
+        Self {
+            user_agent: plain.take(LONGEST_USER_AGENT).collect(),
+            cookie,
+            by: String::new(),
+        }
+    }
+
+    /// The same, with the way by which it is let in.
+    #[must_use]
+    pub(super) fn by(mut self, way: &str) -> Self {
+        way.clone_into(&mut self.by);
+        self
+    }
+}
+
+/// The longest that is kept of what a browser says that it is, in characters.
+const LONGEST_USER_AGENT: usize = 200;
+
 /// A browser that is signed in.
 #[derive(Clone, Debug)]
 pub struct Browser {
@@ -128,13 +159,19 @@ impl Auth {
     ///
     /// # Errors
     /// The store fails.
-    pub async fn sign_in_by_link(&self, token: &str) -> Result<Option<WebSignIn>, AuthError> {
+    pub async fn sign_in_by_link(
+        &self,
+        token: &str,
+        newcomer: Newcomer,
+    ) -> Result<Option<WebSignIn>, AuthError> {
         let mut tx = self.store.begin().await?;
         let Some(account) = sign_in_links::consume(&mut tx, &hash_token(token), self.clock.now()).await?
         else {
             return Ok(None);
         };
-        let signed_in = self.start_web_session(&mut tx, &account).await?;
+        let signed_in = self
+            .start_web_session(&mut tx, &account, newcomer.by("link"))
+            .await?;
         tx.commit().await?;
         Ok(Some(signed_in))
     }
@@ -147,6 +184,7 @@ impl Auth {
         &self,
         email: &str,
         password: SecretText,
+        newcomer: Newcomer,
     ) -> Result<Option<WebSignIn>, AuthError> {
         let account = match normal_email(email) {
             Ok(email) => {
@@ -167,7 +205,9 @@ impl Auth {
         }
         let Some(account) = account else { return Ok(None) };
         let mut tx = self.store.begin().await?;
-        let signed_in = self.start_web_session(&mut tx, &account.id).await?;
+        let signed_in = self
+            .start_web_session(&mut tx, &account.id, newcomer.by("password"))
+            .await?;
         tx.commit().await?;
         Ok(Some(signed_in))
     }
@@ -199,9 +239,18 @@ impl Auth {
         Ok(tx.commit().await?)
     }
 
-    async fn start_web_session(&self, tx: &mut Tx, account: &AccountId) -> Result<WebSignIn, AuthError> {
+    /// Begins a new session of a browser, in place of the one that it brings.
+    pub(super) async fn start_web_session(
+        &self,
+        tx: &mut Tx,
+        account: &AccountId,
+        newcomer: Newcomer,
+    ) -> Result<WebSignIn, AuthError> {
         let now = self.clock.now();
         web_sessions::delete_expired(tx, now).await?;
+        if let Some(former) = &newcomer.cookie {
+            web_sessions::delete(tx, &hash_token(former)).await?;
+        }
         let cookie = random_token(&self.clock);
         let expires_at = now.plus_seconds(i64::from(WEB_SESSION_LIFE_SECONDS));
         let session = WebSessionRow {
@@ -210,6 +259,8 @@ impl Auth {
             csrf_token: random_token(&self.clock),
             created_at: now,
             expires_at,
+            user_agent: newcomer.user_agent,
+            signed_in_by: newcomer.by,
         };
         web_sessions::create(tx, &session).await?;
         acts::by("browser", session.token_hash.get(..12), account);

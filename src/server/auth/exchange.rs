@@ -54,11 +54,26 @@ struct Identity {
     ref_type: Option<String>,
 }
 
+/// Whom an identity is for.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Audience {
+pub(super) enum Audience {
     One(String),
     Many(Vec<String>),
+}
+
+impl Audience {
+    fn any(&self, is_it: impl Fn(&String) -> bool) -> bool {
+        match self {
+            Self::One(one) => is_it(one),
+            Self::Many(many) => many.iter().any(is_it),
+        }
+    }
+
+    /// Whether it names exactly this one.
+    pub(super) fn names(&self, name: &str) -> bool {
+        self.any(|audience| audience == name)
+    }
 }
 
 impl Identity {
@@ -78,11 +93,7 @@ impl Identity {
     }
 
     fn is_for(&self, server: &str) -> bool {
-        let is_it = |audience: &String| audience.trim_end_matches('/') == server;
-        match &self.aud {
-            Audience::One(one) => is_it(one),
-            Audience::Many(many) => many.iter().any(is_it),
-        }
+        self.aud.any(|audience| audience.trim_end_matches('/') == server)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Who signs the identities of CI jobs: the issuers that the operator allows, and their keys (OpenID Connect Discovery
-//! 1.0, RFC 7517), kept for a while and asked for again when a token names a key that is new.
+//! Who signs the identities of CI jobs and of people: the issuers that the operator allows, and their keys (OpenID Connect
+//! Discovery 1.0, RFC 7517), kept for a while and asked for again when a token names a key that is new.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use reqwest::header;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
+use crate::api::secret::SecretText;
 use crate::api::time::Time;
 use crate::server::clock::Clock;
 
@@ -46,14 +48,23 @@ pub enum IssuerError {
     /// The signature is of none of the issuer's keys.
     #[error("the identity is signed by no key of its issuer")]
     Signature,
-    /// The issuer's keys cannot be had.
-    #[error("failed to get the keys of `{issuer}`: {why}")]
+    /// The issuer cannot be asked, for its keys or anything else.
+    #[error("failed to ask `{issuer}`: {why}")]
     Keys {
         /// Of whom.
         issuer: String,
         /// What went wrong.
         why: String,
     },
+}
+
+impl IssuerError {
+    pub(super) fn keys(issuer: &str, why: impl Into<String>) -> Self {
+        Self::Keys {
+            issuer: issuer.to_owned(),
+            why: why.into(),
+        }
+    }
 }
 
 /// The issuers that are allowed. Cheap to clone.
@@ -68,14 +79,29 @@ struct Inner {
 }
 
 struct Known {
+    discovery: Discovery,
     keys: JwkSet,
     asked_at: Time,
 }
 
-#[derive(Deserialize)]
-struct Discovery {
+/// What an issuer says of itself.
+#[derive(Clone, Deserialize)]
+pub(super) struct Discovery {
     issuer: String,
     jwks_uri: String,
+    #[serde(default)]
+    pub(super) authorization_endpoint: Option<String>,
+    #[serde(default)]
+    pub(super) token_endpoint: Option<String>,
+    #[serde(default)]
+    pub(super) token_endpoint_auth_methods_supported: Vec<String>,
+}
+
+impl Discovery {
+    fn addresses(&self) -> impl Iterator<Item = &String> {
+        let others = [&self.authorization_endpoint, &self.token_endpoint];
+        others.into_iter().flatten().chain([&self.jwks_uri])
+    }
 }
 
 impl Issuers {
@@ -149,24 +175,89 @@ impl Issuers {
                 _ => {}
             }
         }
-        let keys = self.ask(issuer).await.map_err(|why| IssuerError::Keys {
-            issuer: issuer.to_owned(),
-            why,
-        })?;
-        let found = keys.find(kid).cloned();
-        known.insert(issuer.to_owned(), Known { keys, asked_at: now });
+        let asked = self.ask(issuer, now).await?;
+        let found = asked.keys.find(kid).cloned();
+        known.insert(issuer.to_owned(), asked);
         found.ok_or(IssuerError::Signature)
     }
 
-    async fn ask(&self, issuer: &str) -> Result<JwkSet, String> {
+    /// What an issuer says of itself.
+    pub(super) async fn discovery(&self, issuer: &str) -> Result<Discovery, IssuerError> {
+        if !self.0.allowed.iter().any(|allowed| allowed == issuer) {
+            return Err(IssuerError::NotAllowed);
+        }
+        let mut known = self.0.known.lock().await;
+        let now = self.0.clock.now();
+        if let Some(known) = known.get(issuer)
+            && (0..FRESH_SECONDS).contains(&now.seconds_since(known.asked_at))
+        {
+            return Ok(known.discovery.clone());
+        }
+        let asked = self.ask(issuer, now).await?;
+        let discovery = asked.discovery.clone();
+        known.insert(issuer.to_owned(), asked);
+        Ok(discovery)
+    }
+
+    /// Sends an issuer a form, at an address that it has named.
+    pub(super) async fn send<T: DeserializeOwned>(
+        &self,
+        issuer: &str,
+        url: &str,
+        (form, authorization): (&[(&str, &str)], Option<SecretText>),
+    ) -> Result<T, IssuerError> {
+        let sent = async {
+            let http = self.0.http.as_ref().ok_or("there is no client to ask with")?;
+            let mut request = http
+                .post(url)
+                .form(form)
+                .header(header::ACCEPT, "application/json");
+            if let Some(authorization) = authorization {
+                request = request.header(header::AUTHORIZATION, authorization.expose());
+            }
+            let answer = request.send().await.map_err(|error| unwell(url, error))?;
+            let status = answer.status();
+            let body = bounded(url, answer).await?;
+            if status.is_success() {
+                return parsed(url, &body);
+            }
+            // RFC 6749 section 5.2; whatever else stands there is not for a log.
+            let told: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+            let plain = |c: &char| c.is_ascii_lowercase() || *c == '_';
+            let word: String = told["error"]
+                .as_str()
+                .unwrap_or_default()
+                .chars()
+                .filter(plain)
+                .take(64)
+                .collect();
+            Err(format!("`{url}` answers {}: `{word}`", status.as_u16()))
+        };
+        sent.await.map_err(|why| IssuerError::keys(issuer, why))
+    }
+
+    async fn ask(&self, issuer: &str, now: Time) -> Result<Known, IssuerError> {
+        let (discovery, keys) = self
+            .ask_for_keys(issuer)
+            .await
+            .map_err(|why| IssuerError::keys(issuer, why))?;
+        Ok(Known {
+            discovery,
+            keys,
+            asked_at: now,
+        })
+    }
+
+    async fn ask_for_keys(&self, issuer: &str) -> Result<(Discovery, JwkSet), String> {
         let at = format!("{issuer}/.well-known/openid-configuration");
         let discovery: Discovery = self.read(&at).await?;
         if discovery.issuer.trim_end_matches('/') != issuer {
             return Err(format!("`{at}` is of `{}`", discovery.issuer));
         }
         // Keys that came over an open line would be anybody's.
-        if !discovery.jwks_uri.starts_with("https://") && issuer.starts_with("https://") {
-            return Err(format!("`{}` is not secure", discovery.jwks_uri));
+        let open = |address: &&String| issuer.starts_with("https://") && !address.starts_with("https://");
+        if let Some(open) = discovery.addresses().find(open) {
+            return Err(format!("`{open}` is not secure"));
         }
         // One key that is of a new kind is no reason to refuse the others.
         let set: serde_json::Value = self.read(&discovery.jwks_uri).await?;
@@ -175,27 +266,36 @@ impl Issuers {
             .into_iter()
             .filter_map(|key| serde_json::from_value(key).ok())
             .collect();
-        Ok(JwkSet { keys })
+        Ok((discovery, JwkSet { keys }))
     }
 
     async fn read<T: DeserializeOwned>(&self, url: &str) -> Result<T, String> {
         let http = self.0.http.as_ref().ok_or("there is no client to ask with")?;
-        let failed = |error: reqwest::Error| format!("`{url}` does not answer well: {}", error.without_url());
-        let mut answer = http
+        let answer = http
             .get(url)
             .send()
             .await
-            .map_err(failed)?
-            .error_for_status()
-            .map_err(failed)?;
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(failed)? {
-            body.extend_from_slice(&chunk);
-            if body.len() > LONGEST {
-                return Err(format!("`{url}` answers with more than {LONGEST} bytes"));
-            }
-        }
-        serde_json::from_slice(&body)
-            .map_err(|error| format!("`{url}` does not answer as it should: {error}"))
+            .and_then(reqwest::Response::error_for_status);
+        let answer = answer.map_err(|error| unwell(url, error))?;
+        parsed(url, &bounded(url, answer).await?)
     }
+}
+
+fn unwell(url: &str, error: reqwest::Error) -> String {
+    format!("`{url}` does not answer well: {}", error.without_url())
+}
+
+async fn bounded(url: &str, mut answer: reqwest::Response) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(|error| unwell(url, error))? {
+        body.extend_from_slice(&chunk);
+        if body.len() > LONGEST {
+            return Err(format!("`{url}` answers with more than {LONGEST} bytes"));
+        }
+    }
+    Ok(body)
+}
+
+fn parsed<T: DeserializeOwned>(url: &str, body: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(body).map_err(|error| format!("`{url}` does not answer as it should: {error}"))
 }

@@ -3,11 +3,14 @@
 pub mod access;
 pub mod accounts;
 pub mod api_tokens;
+pub mod connecting;
 pub mod device;
 pub mod exchange;
 pub mod issuers;
 pub mod keys;
+pub mod oidc;
 pub mod password;
+pub mod providers;
 pub mod sessions;
 pub mod signing;
 #[cfg(test)]

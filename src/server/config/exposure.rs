@@ -143,7 +143,7 @@ fn listed(environment: &Environment, name: &str) -> Vec<String> {
 }
 
 /// An issuer, as it stands in what it signs but for a slash at the end.
-fn issuer_of(text: &str) -> Result<String, ConfigError> {
+pub(super) fn issuer_of(text: &str) -> Result<String, ConfigError> {
     url::Url::parse(text)
         .ok()
         .filter(|url| {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::api::secret::SecretText;
 use crate::server::config::data::{DataFlags, has_password, secret};
 use crate::server::config::exposure::ExposureFlags;
+use crate::server::config::sign_in::SignInFlags;
 use crate::server::config::{LogFormat, ProviderKind};
 
 /// Flags of `systemprompt serve`.
@@ -20,6 +21,9 @@ pub struct ServeFlags {
     /// Who can reach the server
     #[command(flatten)]
     pub exposure: ExposureFlags,
+    /// By whom people may sign in
+    #[command(flatten)]
+    pub sign_in: SignInFlags,
     /// The address by which browsers and command lines reach this server [env: `SYSTEMPROMPT_PUBLIC_URL`]
     #[arg(long, value_name = "URL")]
     pub public_url: Option<String>,

@@ -20,8 +20,8 @@ use crate::server::http::layers::address_of;
 use crate::server::http::openapi;
 use crate::server::store::acts::{self, Act, perform};
 
-/// These change nothing and give out a credential.
-const GIVING_OUT: [&str; 2] = ["get_registry_token", "get_credentials"];
+/// These only look, and give out a credential.
+const GIVING_OUT: [&str; 3] = ["get_registry_token", "get_credentials", "sign_in_by_provider"];
 
 /// The name of every operation, by method and path.
 static NAMES: LazyLock<BTreeMap<(String, String), String>> = LazyLock::new(openapi::operation_names);
@@ -113,6 +113,8 @@ fn name_of(method: &Method, route: &str) -> String {
             match route {
                 "/sign-in" => "sign_in_by_password",
                 "/sign-in/{token}" => "sign_in_by_link",
+                "/sign-in/with/{provider}/back" => "sign_in_by_provider",
+                "/sign-in/connect" => "connect_identity",
                 "/sign-out" => "sign_out",
                 "/device" => "decide_device_login",
                 "/pay/{token}" => "pay",

@@ -45,6 +45,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::server::auth::Auth;
 use crate::server::auth::issuers::Issuers;
+use crate::server::auth::providers::Providers;
 use crate::server::billing::Billing;
 use crate::server::clock::Clock;
 use crate::server::http::limits::{Limiter, Policy};
@@ -70,6 +71,8 @@ pub struct Parts {
     pub auth: Auth,
     /// Who signs the identities of CI jobs.
     pub issuers: Issuers,
+    /// Who vouches for people.
+    pub providers: Providers,
     /// What is bought.
     pub billing: Billing,
     /// Where images are pushed to.

@@ -24,6 +24,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "signing_keys",
         include_str!("migrations/0010_signing_keys.sql"),
     ),
+    (11, "identities", include_str!("migrations/0011_identities.sql")),
 ];
 
 /// The last migration that this program knows.

@@ -15,6 +15,7 @@ pub mod device_grants;
 pub mod duties;
 pub mod events;
 pub mod idempotency_keys;
+pub mod identities;
 pub mod log_chunks;
 pub mod log_lines;
 pub mod log_positions;
@@ -196,11 +197,10 @@ impl Store {
             .connect_with(options.read_only(true).create_if_missing(false))
             .await
             .map_err(StoreError::Open)?;
-        let group = Group::new(path);
         Ok(Self::Sqlite {
             writer,
             reader,
-            group,
+            group: Group::new(path),
         })
     }
 

@@ -2,6 +2,7 @@
 
 use crate::api::id::AccountId;
 use crate::api::time::Time;
+use crate::server::store::row::Row;
 use crate::server::store::{StoreError, Tx};
 
 /// One signed-in browser.
@@ -17,6 +18,22 @@ pub struct WebSessionRow {
     pub created_at: Time,
     /// When it ends.
     pub expires_at: Time,
+    /// What the browser said that it is.
+    pub user_agent: String,
+    /// `password`, `link`, or the name of a provider.
+    pub signed_in_by: String,
+}
+
+fn read(row: &Row) -> Result<WebSessionRow, StoreError> {
+    Ok(WebSessionRow {
+        token_hash: row.text("token_hash")?,
+        account_id: row.parse("account_id")?,
+        csrf_token: row.text("csrf_token")?,
+        created_at: row.time("created_at")?,
+        expires_at: row.time("expires_at")?,
+        user_agent: row.text("user_agent")?,
+        signed_in_by: row.text("signed_in_by")?,
+    })
 }
 
 /// Inserts a session.
@@ -25,14 +42,16 @@ pub struct WebSessionRow {
 /// The statement fails.
 pub async fn create(tx: &mut Tx, session: &WebSessionRow) -> Result<(), StoreError> {
     tx.execute(
-        "INSERT INTO web_sessions (token_hash, account_id, csrf_token, created_at, expires_at) \
-         VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO web_sessions (token_hash, account_id, csrf_token, created_at, expires_at, user_agent, \
+         signed_in_by) VALUES ($1, $2, $3, $4, $5, $6, $7)",
         vec![
             session.token_hash.as_str().into(),
             session.account_id.as_str().into(),
             session.csrf_token.as_str().into(),
             session.created_at.into(),
             session.expires_at.into(),
+            session.user_agent.as_str().into(),
+            session.signed_in_by.as_str().into(),
         ],
     )
     .await
@@ -44,23 +63,30 @@ pub async fn create(tx: &mut Tx, session: &WebSessionRow) -> Result<(), StoreErr
 /// # Errors
 /// The statement fails or the row is damaged.
 pub async fn find(tx: &mut Tx, token_hash: &str, now: Time) -> Result<Option<WebSessionRow>, StoreError> {
-    let row = tx
-        .fetch_optional(
-            "SELECT token_hash, account_id, csrf_token, created_at, expires_at FROM web_sessions \
-             WHERE token_hash = $1 AND expires_at > $2",
-            vec![token_hash.into(), now.into()],
-        )
-        .await?;
-    row.map(|row| {
-        Ok(WebSessionRow {
-            token_hash: row.text("token_hash")?,
-            account_id: row.parse("account_id")?,
-            csrf_token: row.text("csrf_token")?,
-            created_at: row.time("created_at")?,
-            expires_at: row.time("expires_at")?,
-        })
-    })
+    tx.fetch_optional(
+        "SELECT * FROM web_sessions WHERE token_hash = $1 AND expires_at > $2",
+        vec![token_hash.into(), now.into()],
+    )
+    .await?
+    .as_ref()
+    .map(read)
     .transpose()
+}
+
+/// The sessions of an account that have not ended by `now`, the newest first.
+///
+/// # Errors
+/// The statement fails or a row is damaged.
+pub async fn list(tx: &mut Tx, account: &AccountId, now: Time) -> Result<Vec<WebSessionRow>, StoreError> {
+    tx.fetch_all(
+        "SELECT * FROM web_sessions WHERE account_id = $1 AND expires_at > $2 \
+         ORDER BY created_at DESC, token_hash",
+        vec![account.as_str().into(), now.into()],
+    )
+    .await?
+    .iter()
+    .map(read)
+    .collect()
 }
 
 /// Ends one session.

@@ -6,6 +6,7 @@ mod device;
 mod docs;
 mod page;
 mod pay;
+mod provider;
 mod session;
 mod sign_in;
 
@@ -32,6 +33,12 @@ pub fn router(app: &App) -> Router {
     Router::new()
         .route("/", get(sign_in::show_home))
         .route("/sign-in", get(sign_in::show_sign_in).post(sign_in::sign_in))
+        .route("/sign-in/with/{provider}", get(provider::begin))
+        .route("/sign-in/with/{provider}/back", get(provider::back))
+        .route(
+            provider::CONNECT,
+            get(provider::show_connect).post(provider::connect),
+        )
         .route(
             "/sign-in/{token}",
             get(sign_in::show_link).post(sign_in::use_link),

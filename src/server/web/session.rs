@@ -8,10 +8,13 @@ use axum_extra::extract::CookieJar;
 use axum_extra::extract::cookie::{Cookie, SameSite};
 use subtle::ConstantTimeEq as _;
 
-use crate::server::auth::accounts::{Browser, WebSignIn};
+use crate::server::auth::accounts::{Browser, Newcomer, WebSignIn};
 use crate::server::http::App;
 use crate::server::store::acts;
 use crate::server::web::page::PageError;
+
+/// What a browser is known by.
+const SESSION: &str = "sp_session";
 
 /// A browser that is signed in; every other one is sent to the sign-in page and comes back.
 pub(super) struct SignedIn(pub(super) Browser);
@@ -38,16 +41,37 @@ impl FromRequestParts<App> for SignedIn {
 /// # Errors
 /// The store fails.
 pub(super) async fn find_browser(app: &App, headers: &HeaderMap) -> Result<Option<Browser>, PageError> {
-    match CookieJar::from_headers(headers).get(&cookie_name(app)) {
-        Some(cookie) => Ok(app.auth.find_browser(cookie.value()).await?),
+    match shown_cookie(app, headers, SESSION) {
+        Some(cookie) => Ok(app.auth.find_browser(&cookie).await?),
         None => Ok(None),
     }
+}
+
+/// A browser that wants to be let in, as far as it says who it is.
+#[must_use]
+pub(super) fn newcomer(app: &App, headers: &HeaderMap) -> Newcomer {
+    let user_agent = headers.get(header::USER_AGENT);
+    let user_agent = user_agent
+        .and_then(|agent| agent.to_str().ok())
+        .unwrap_or_default();
+    Newcomer::new(user_agent, shown_cookie(app, headers, SESSION))
+}
+
+/// The value of a cookie that the browser shows.
+#[must_use]
+pub(super) fn shown_cookie(app: &App, headers: &HeaderMap, name: &str) -> Option<String> {
+    let jar = CookieJar::from_headers(headers);
+    jar.get(&cookie_name(app, name))
+        .map(|cookie| cookie.value().to_owned())
 }
 
 fn sign_in_for(method: &Method, uri: &Uri) -> String {
     // What was sent in a form is lost; its page is not.
     let wanted = if *method == Method::GET {
         uri.path_and_query().map_or("/", |wanted| wanted.as_str())
+    } else if uri.path() == "/sign-out" {
+        // It has no page; whoever wanted out is out.
+        "/"
     } else {
         uri.path()
     };
@@ -70,33 +94,51 @@ pub(super) fn safe_next(next: Option<&str>) -> String {
 #[must_use]
 pub(super) fn signed_in_cookie(app: &App, signed_in: &WebSignIn) -> Cookie<'static> {
     // It ends with the browser, or by the server's own reckoning.
-    cookie(app, signed_in.cookie.expose().to_owned())
+    cookie(app, SESSION, signed_in.cookie.expose().to_owned())
 }
 
 /// The cookie that takes the place of the one before and ends at once.
 #[must_use]
 pub(super) fn signed_out_cookie(app: &App) -> Cookie<'static> {
-    let mut cookie = cookie(app, String::new());
+    ended_cookie(app, SESSION)
+}
+
+/// A cookie in which the browser keeps something that says by itself how long it is good for.
+#[must_use]
+pub(super) fn kept_cookie(app: &App, name: &str, value: String) -> Cookie<'static> {
+    cookie(app, name, value)
+}
+
+/// The end of a cookie.
+#[must_use]
+pub(super) fn ended_cookie(app: &App, name: &str) -> Cookie<'static> {
+    let mut cookie = cookie(app, name, String::new());
     cookie.make_removal();
     cookie
 }
 
-fn cookie(app: &App, value: String) -> Cookie<'static> {
-    let mut cookie = Cookie::new(cookie_name(app), value);
+fn cookie(app: &App, name: &str, value: String) -> Cookie<'static> {
+    let mut cookie = Cookie::new(cookie_name(app, name), value);
     cookie.set_path("/");
     cookie.set_http_only(true);
     cookie.set_same_site(SameSite::Lax);
-    cookie.set_secure(app.public_url.starts_with("https:"));
+    cookie.set_secure(is_https(app));
     cookie
 }
 
-/// Browsers keep one jar for all ports of a host: the port keeps two servers of one machine apart.
-fn cookie_name(app: &App) -> String {
+fn is_https(app: &App) -> bool {
+    app.public_url.starts_with("https:")
+}
+
+/// Browsers keep one jar for all ports of a host: the port keeps two servers of one machine apart. Under HTTPS the prefix
+/// keeps other hosts of the same domain, tenants' among them, from putting a cookie of theirs in its place (RFC 6265bis).
+fn cookie_name(app: &App, name: &str) -> String {
+    let prefix = if is_https(app) { "__Host-" } else { "" };
     let port = app.public_url.rsplit_once(':').map_or("", |(_, port)| port);
     if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) {
-        return format!("sp_session_{port}");
+        return format!("{prefix}{name}_{port}");
     }
-    "sp_session".to_owned()
+    format!("{prefix}{name}")
 }
 
 /// Refuses a form that does not carry what its page was given.
@@ -169,5 +211,7 @@ mod tests {
             "/sign-in?next=%2Fdevice%3Fuser_code%3DWDJB-MJHT"
         );
         assert_eq!(sign_in_for(&Method::POST, &uri), "/sign-in?next=%2Fdevice");
+        let out = Uri::from_static("/sign-out");
+        assert_eq!(sign_in_for(&Method::POST, &out), "/sign-in?next=%2F");
     }
 }

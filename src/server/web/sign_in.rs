@@ -14,8 +14,10 @@ use crate::server::http::App;
 use crate::server::http::limits::sit;
 use crate::server::store::acts;
 use crate::server::web::page::{Page, PageError, Shown};
+use crate::server::web::provider::{CONNECT, is_waiting};
 use crate::server::web::session::{
-    SignedIn, check_csrf, check_origin, find_browser, safe_next, signed_in_cookie, signed_out_cookie,
+    SignedIn, check_csrf, check_origin, find_browser, newcomer, safe_next, signed_in_cookie,
+    signed_out_cookie,
 };
 
 #[derive(Template)]
@@ -33,6 +35,26 @@ struct SignIn {
     next: String,
     email: String,
     error: Option<&'static str>,
+    providers: Vec<Button>,
+}
+
+/// A way to sign in elsewhere.
+struct Button {
+    name: String,
+    label: String,
+}
+
+fn sign_in_page(app: &App, next: String, email: String, error: Option<&'static str>) -> Page<SignIn> {
+    let providers = app.providers.all().iter().map(|provider| Button {
+        name: provider.name.clone(),
+        label: provider.label(),
+    });
+    Page(SignIn {
+        next,
+        email,
+        error,
+        providers: providers.collect(),
+    })
 }
 
 #[derive(Template)]
@@ -44,7 +66,7 @@ struct Link {
 /// Where to go afterwards.
 #[derive(Deserialize)]
 pub(super) struct Next {
-    next: Option<String>,
+    pub(super) next: Option<String>,
 }
 
 /// What the sign-in form sends.
@@ -58,7 +80,7 @@ pub(super) struct Credentials {
 /// What the sign-out form sends.
 #[derive(Deserialize)]
 pub(super) struct Csrf {
-    csrf: String,
+    pub(super) csrf: String,
 }
 
 /// The page of who is signed in.
@@ -82,12 +104,7 @@ pub(super) async fn show_sign_in(
     if find_browser(&app, &headers).await?.is_some() {
         return Ok(Redirect::to(&next).into_response());
     }
-    Ok(Page(SignIn {
-        next,
-        email: String::new(),
-        error: None,
-    })
-    .into_response())
+    Ok(sign_in_page(&app, next, String::new(), None).into_response())
 }
 
 /// Takes e-mail address and password.
@@ -109,14 +126,16 @@ pub(super) async fn sign_in(
         .await?;
     let next = safe_next(form.next.as_deref());
     let _seat = sit(&app.limits.passwords, &address.ip().to_string())?;
-    match app.auth.sign_in_by_password(&form.email, form.password).await? {
+    let newcomer = newcomer(&app, &headers);
+    let signed_in = app
+        .auth
+        .sign_in_by_password(&form.email, form.password, newcomer)
+        .await?;
+    match signed_in {
         Some(signed_in) => Ok(let_in(&app, &signed_in, &next)),
         None => {
-            let page = Page(SignIn {
-                next,
-                email: form.email,
-                error: Some("The address and the password do not belong together."),
-            });
+            let error = "The address and the password do not belong together.";
+            let page = sign_in_page(&app, next, form.email, Some(error));
             Ok((StatusCode::UNAUTHORIZED, page).into_response())
         }
     }
@@ -148,7 +167,9 @@ pub(super) async fn use_link(
         .password
         .check(&format!("address {}", address.ip()))
         .await?;
-    match app.auth.sign_in_by_link(&token).await? {
+    let newcomer = newcomer(&app, &headers);
+    match app.auth.sign_in_by_link(&token, newcomer).await? {
+        Some(signed_in) if is_waiting(&app, &headers) => Ok(let_in(&app, &signed_in, CONNECT)),
         Some(signed_in) => Ok(let_in(&app, &signed_in, "/")),
         None => Err(used_up()),
     }

@@ -65,12 +65,7 @@ impl Ci {
 
     async fn keys(State(ci): State<Self>) -> Json<Value> {
         let (id, key) = &*ci.0.key.lock().expect("lock");
-        let point = key.der_bytes();
-        let part = |from: usize| URL_SAFE_NO_PAD.encode(&point[from..from + 32]);
-        Json(json!({ "keys": [
-            { "kty": "of a new kind", "kid": "other" },
-            { "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": id, "x": part(1), "y": part(33) },
-        ]}))
+        Json(json!({ "keys": [{ "kty": "of a new kind", "kid": "other" }, published(id, key)] }))
     }
 
     /// As GitHub's runner answers its job.
@@ -110,7 +105,14 @@ impl Ci {
     }
 }
 
-fn signed(id: &str, key: &KeyPair, claims: &Value) -> String {
+/// The public half of a key, as an issuer shows it.
+pub(crate) fn published(id: &str, key: &KeyPair) -> Value {
+    let point = key.der_bytes();
+    let part = |from: usize| URL_SAFE_NO_PAD.encode(&point[from..from + 32]);
+    json!({ "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": id, "x": part(1), "y": part(33) })
+}
+
+pub(crate) fn signed(id: &str, key: &KeyPair, claims: &Value) -> String {
     let mut header = Header::new(Algorithm::ES256);
     header.kid = Some(id.to_owned());
     let key = EncodingKey::from_ec_der(&key.serialize_der());

@@ -116,6 +116,8 @@ async fn browsers(store: Store) {
         csrf_token: "csrf".to_owned(),
         created_at: NOW,
         expires_at: NOW.plus_seconds(60),
+        user_agent: "a browser".to_owned(),
+        signed_in_by: "password".to_owned(),
     };
     web_sessions::create(&mut tx, &session).await.expect("made");
     let late = NOW.plus_seconds(60);
