@@ -63,3 +63,36 @@ pub struct ApiToken {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<SecretText>,
 }
+
+/// What is signed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionKind {
+    /// A command line, or another program, with tokens.
+    Program,
+    /// A browser, with a cookie.
+    Browser,
+}
+
+/// A program or a browser that is signed in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Session {
+    /// Names it; nothing that it shows can be guessed from that.
+    pub id: String,
+    /// What it is.
+    pub kind: SessionKind,
+    /// As the program called its machine, or the browser itself.
+    pub name: String,
+    /// What a program may do.
+    pub scopes: Vec<Scope>,
+    /// By what a browser was let in: `password`, `link`, or the name of a provider.
+    pub signed_in_by: Option<String>,
+    /// When it signed in.
+    pub created_at: Time,
+    /// When a program last had new tokens.
+    pub last_used_at: Option<Time>,
+    /// When it ends by itself.
+    pub expires_at: Time,
+    /// Whether it is the one that asks.
+    pub current: bool,
+}

@@ -93,6 +93,8 @@ pub const ALL: &[Route] = &[
     route("GET", "/api/v1/tokens", SignedIn),
     route("POST", "/api/v1/tokens", SignedIn),
     route("DELETE", "/api/v1/tokens/{token_id}", SignedIn),
+    route("GET", "/api/v1/sessions", SignedIn),
+    route("DELETE", "/api/v1/sessions/{session_id}", SignedIn),
     // plans and money
     route("GET", "/api/v1/plans", SignedIn),
     route("GET", "/api/v1/checkout/plans", SignedIn),

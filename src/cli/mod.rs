@@ -24,6 +24,7 @@ pub mod serve;
 pub mod server;
 pub mod services;
 pub mod session;
+pub mod sessions;
 pub mod tenant;
 pub mod ui;
 pub mod whoami;
@@ -62,6 +63,8 @@ pub enum Command {
     Logout(logout::Args),
     /// Show who is signed in, where, and for how long
     Whoami(whoami::Args),
+    /// List the programs and browsers that are signed in, and sign them out
+    Sessions(sessions::Args),
     /// Create, look at, change and delete tenants
     Tenant(tenant::Args),
     /// Build this project's image, push it and release it on a tenant
@@ -159,6 +162,7 @@ async fn run(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Login(args) => login::run(context, args).await,
         Command::Logout(args) => logout::run(context, args).await,
         Command::Whoami(args) => whoami::run(context, args).await,
+        Command::Sessions(args) => sessions::run(context, args).await,
         Command::Tenant(args) => tenant::run(context, args).await,
         Command::Deploy(args) => deploy::run(context, args).await,
         Command::Releases(args) => releases::run(context, args).await,

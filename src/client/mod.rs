@@ -6,6 +6,7 @@ pub mod error;
 pub mod follow;
 pub mod send;
 pub mod session;
+pub mod sessions;
 
 mod audit;
 mod checkout;

@@ -12,7 +12,7 @@ use crate::api::time::Time;
 use crate::server::auth::api_tokens::PREFIX as API_TOKEN_PREFIX;
 use crate::server::auth::{Auth, AuthError, Credential, Principal, parse_scopes};
 use crate::server::store::sessions::SessionRow;
-use crate::server::store::{StoreError, Tx, accounts, sessions};
+use crate::server::store::{StoreError, Tx, accounts, api_tokens, sessions};
 
 /// Life of an access token, in seconds.
 pub const LIFE_SECONDS: u32 = 600;
@@ -92,6 +92,21 @@ impl Auth {
             expires_at: Time::from_millis(claims.exp * 1000),
             needs: Role::Owner,
         })
+    }
+
+    /// Whether what a caller has shown was not ended meanwhile.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn lasts(&self, credential: &Credential) -> Result<bool, StoreError> {
+        let mut tx = self.store.begin_read().await?;
+        match credential {
+            Credential::ApiToken(id) => api_tokens::lasts(&mut tx, id).await,
+            Credential::Session(id) => {
+                let session = sessions::find(&mut tx, id).await?;
+                Ok(session.is_some_and(|session| session.revoked_at.is_none()))
+            }
+        }
     }
 
     /// The session that an access token belongs to, whether or not the token has ended.

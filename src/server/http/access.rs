@@ -70,7 +70,7 @@ impl App {
     }
 
     /// Waits until somebody who reads a stream of the tenant has to stop: they are no member any more, the door by which
-    /// they came in was closed, their credential ends, or they have read for long and must show it again.
+    /// they came in was closed, their credential ends or was ended, or they have read for long and must show it again.
     pub async fn until_shut_out(self, caller: Principal, id: TenantId) {
         let ends = caller
             .expires_at
@@ -82,6 +82,9 @@ impl App {
             }
             let left = Duration::from_secs(u64::try_from(left).unwrap_or(1));
             tokio::time::sleep(left.min(LOOK_AGAIN)).await;
+            if matches!(self.auth.lasts(&caller.credential).await, Ok(false)) {
+                return;
+            }
             match self.read_tenant(&caller, &id, Scope::Read).await {
                 Err(error) if error.status().is_client_error() => return,
                 // A database that is away for a moment shuts nobody out.

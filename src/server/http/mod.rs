@@ -24,6 +24,7 @@ pub mod problem;
 pub mod reconcile;
 pub mod releases;
 pub mod secrets;
+pub mod sessions;
 pub mod shown;
 pub mod support;
 pub mod tenant_actions;
@@ -162,6 +163,7 @@ impl Limits {
 fn guarded_routes() -> OpenApiRouter<App> {
     health::routes()
         .merge(account::routes())
+        .merge(sessions::routes())
         .merge(checkout::routes())
         .merge(tenants::routes())
         .merge(tenant_actions::routes())

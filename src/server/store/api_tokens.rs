@@ -106,6 +106,20 @@ pub async fn list(
     .collect()
 }
 
+/// Whether the token of that id has not been ended early.
+///
+/// # Errors
+/// The statement fails.
+pub async fn lasts(tx: &mut Tx, id: &TokenId) -> Result<bool, StoreError> {
+    let found = tx
+        .fetch_optional(
+            "SELECT id FROM api_tokens WHERE id = $1 AND revoked_at IS NULL",
+            vec![id.as_str().into()],
+        )
+        .await?;
+    Ok(found.is_some())
+}
+
 /// Ends the token; `false` where the account has no such token.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 
 use crate::api::id::{AccountId, SessionId};
 use crate::api::time::Time;
+use crate::server::store::row::Row;
 use crate::server::store::{StoreError, Tx};
 
 /// One signed-in program.
@@ -27,6 +28,21 @@ pub struct SessionRow {
     pub expires_at: Time,
     /// When it was ended early.
     pub revoked_at: Option<Time>,
+}
+
+fn read(row: &Row) -> Result<SessionRow, StoreError> {
+    Ok(SessionRow {
+        id: row.parse("id")?,
+        account_id: row.parse("account_id")?,
+        scopes: row.text("scopes")?,
+        device_name: row.text("device_name")?,
+        refresh_hash: row.text("refresh_hash")?,
+        previous_hash: row.opt_text("previous_hash")?,
+        rotated_at: row.time("rotated_at")?,
+        created_at: row.time("created_at")?,
+        expires_at: row.time("expires_at")?,
+        revoked_at: row.opt_time("revoked_at")?,
+    })
 }
 
 /// Inserts a session.
@@ -57,24 +73,46 @@ pub async fn create(tx: &mut Tx, session: &SessionRow) -> Result<(), StoreError>
 /// # Errors
 /// The statement fails or the row is damaged.
 pub async fn find(tx: &mut Tx, id: &SessionId) -> Result<Option<SessionRow>, StoreError> {
-    let row = tx
-        .fetch_optional("SELECT * FROM sessions WHERE id = $1", vec![id.as_str().into()])
+    tx.fetch_optional("SELECT * FROM sessions WHERE id = $1", vec![id.as_str().into()])
+        .await?
+        .as_ref()
+        .map(read)
+        .transpose()
+}
+
+/// The sessions of an account that have not ended by `now`, the newest first.
+///
+/// # Errors
+/// The statement fails or a row is damaged.
+pub async fn list(tx: &mut Tx, account: &AccountId, now: Time) -> Result<Vec<SessionRow>, StoreError> {
+    tx.fetch_all(
+        "SELECT * FROM sessions WHERE account_id = $1 AND revoked_at IS NULL AND expires_at > $2 \
+         ORDER BY created_at DESC, id LIMIT 200",
+        vec![account.as_str().into(), now.into()],
+    )
+    .await?
+    .iter()
+    .map(read)
+    .collect()
+}
+
+/// Ends a session of an account; `false` where it has no such session (any more).
+///
+/// # Errors
+/// The statement fails.
+pub async fn end(
+    tx: &mut Tx,
+    (account, id): (&AccountId, &SessionId),
+    now: Time,
+) -> Result<bool, StoreError> {
+    let changed = tx
+        .execute(
+            "UPDATE sessions SET revoked_at = $1 WHERE id = $2 AND account_id = $3 AND revoked_at IS NULL \
+             AND expires_at > $1",
+            vec![now.into(), id.as_str().into(), account.as_str().into()],
+        )
         .await?;
-    row.map(|row| {
-        Ok(SessionRow {
-            id: row.parse("id")?,
-            account_id: row.parse("account_id")?,
-            scopes: row.text("scopes")?,
-            device_name: row.text("device_name")?,
-            refresh_hash: row.text("refresh_hash")?,
-            previous_hash: row.opt_text("previous_hash")?,
-            rotated_at: row.time("rotated_at")?,
-            created_at: row.time("created_at")?,
-            expires_at: row.time("expires_at")?,
-            revoked_at: row.opt_time("revoked_at")?,
-        })
-    })
-    .transpose()
+    Ok(changed == 1)
 }
 
 /// Puts the next refresh token in place of `current_hash`; `false` where somebody else was first.

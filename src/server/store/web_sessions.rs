@@ -24,6 +24,14 @@ pub struct WebSessionRow {
     pub signed_in_by: String,
 }
 
+impl WebSessionRow {
+    /// Names it in lists: the beginning of its hash, from which its cookie cannot be guessed.
+    #[must_use]
+    pub fn shown_id(&self) -> String {
+        format!("brw_{}", self.token_hash.get(..26).unwrap_or(&self.token_hash))
+    }
+}
+
 fn read(row: &Row) -> Result<WebSessionRow, StoreError> {
     Ok(WebSessionRow {
         token_hash: row.text("token_hash")?,
@@ -80,7 +88,7 @@ pub async fn find(tx: &mut Tx, token_hash: &str, now: Time) -> Result<Option<Web
 pub async fn list(tx: &mut Tx, account: &AccountId, now: Time) -> Result<Vec<WebSessionRow>, StoreError> {
     tx.fetch_all(
         "SELECT * FROM web_sessions WHERE account_id = $1 AND expires_at > $2 \
-         ORDER BY created_at DESC, token_hash",
+         ORDER BY created_at DESC, token_hash LIMIT 200",
         vec![account.as_str().into(), now.into()],
     )
     .await?

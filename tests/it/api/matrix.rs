@@ -63,6 +63,8 @@ const ROWS: &[(&str, &str, &str)] = &[
     ("GET", "/api/v1/tokens", ACCOUNT),
     ("POST", "/api/v1/tokens", ACCOUNT),
     ("DELETE", "/api/v1/tokens/{token_id}", ACCOUNT),
+    ("GET", "/api/v1/sessions", ACCOUNT),
+    ("DELETE", "/api/v1/sessions/{session_id}", ACCOUNT),
     ("POST", "/api/v1/checkout", ACCOUNT),
     ("GET", "/api/v1/checkout/{checkout_id}", ACCOUNT),
     ("GET", "/api/v1/tenants/{tenant_id}", VIEWER),

@@ -23,6 +23,7 @@ mod safety;
 mod secret_history;
 mod secrets;
 mod serving;
+mod sessions;
 mod sign_in;
 mod support;
 mod tenants;

@@ -289,6 +289,7 @@ pub(crate) fn filled(route: &Route, parameters: &[(&str, &str)]) -> String {
         ("operation_id", id("op")),
         ("checkout_id", id("chk")),
         ("token_id", id("tok")),
+        ("session_id", id("ses")),
         ("account_id", id("acc")),
         ("grant_id", id("sup")),
         ("rule_id", id("tru")),

@@ -20,6 +20,8 @@ enum Holds {
 /// Every command, in an order in which each finds what it needs; `TENANT` and `OPERATION` are filled in.
 const CASES: &[(&str, &str, Holds)] = &[
     ("whoami", "", Holds::One),
+    ("sessions list", "", Holds::One),
+    ("sessions end", "brw_nobody", Holds::Error),
     ("tenant create", "acme --plan free --yes", Holds::One),
     ("tenant list", "", Holds::One),
     ("tenant show", "--secrets", Holds::One),
