@@ -1,4 +1,4 @@
-//! What only the real thing can show: Docker Engine, registries' clients, processes that are killed.
+//! What only the real thing can show: Docker Engine, registries' clients, a browser, processes that are killed.
 //!
 //! A test whose real thing is not on this machine says so on one line and passes; CI has them all.
 
@@ -8,6 +8,8 @@
     reason = "a test stops at the first thing that is not as it must be, and says what it skips"
 )]
 
+mod browser;
+mod chromium;
 mod databases;
 mod edge;
 mod gate;
