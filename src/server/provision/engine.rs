@@ -47,6 +47,8 @@ impl Provision {
         tracker.spawn(async move { claim_for_ever(inner).await });
         let reconciler = self.clone();
         tracker.spawn(async move { reconciler.reconcile_for_ever().await });
+        let watcher = self.clone();
+        tracker.spawn(async move { watcher.watch_edge_for_ever().await });
         Ok(())
     }
 

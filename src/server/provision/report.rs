@@ -1,11 +1,15 @@
 //! How a tenant's parts are now, and how the world is on which all tenants stand.
 
+use std::time::Duration;
+
 use crate::api::tenant::{DatabaseKind, Part, TenantStatus};
 use crate::server::providers::MachineState;
 use crate::server::provision::Provision;
 use crate::server::provision::context::Parts;
 use crate::server::store::tenants::TenantRow;
 use crate::server::store::{StoreError, releases, resources};
+
+const WATCH_EDGE_EVERY: Duration = Duration::from_secs(15);
 
 /// The parts of a [`crate::api::tenant::TenantReport`] that are looked at in the world.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +70,31 @@ impl Provision {
             edge,
             certificate,
         })
+    }
+
+    /// Looks after the edge now and then, until the server stops: all tenants stand behind it, and a look brings back one
+    /// that is gone or that nobody can reach.
+    pub(super) async fn watch_edge_for_ever(&self) {
+        let mut is_up = true;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(WATCH_EDGE_EVERY) => {}
+                () = self.0.signals.stop.cancelled() => return,
+            }
+            let looked = tokio::select! {
+                looked = self.0.parts.edge.ping() => looked,
+                () = self.0.signals.stop.cancelled() => return,
+            };
+            match &looked {
+                Ok(_) if !is_up => tracing::info!("the edge answers again"),
+                Err(error) if is_up => {
+                    let error: &dyn std::error::Error = error;
+                    tracing::warn!(error, "the edge does not answer: no tenant can be reached");
+                }
+                _ => {}
+            }
+            is_up = looked.is_ok();
+        }
     }
 
     /// Asks everything that tenants stand on how it is.
