@@ -14,6 +14,7 @@ use crate::server::front::tls::{self, Tls};
 use crate::server::installation::Installation;
 use crate::server::opening::master_key;
 use crate::server::safety::{Finding, Standing, WELL_KNOWN, is_exposed, of_settings};
+use crate::server::store::postgres::Power;
 use crate::server::store::{Store, accounts, audit};
 use crate::server::vault::KeySource;
 
@@ -41,6 +42,7 @@ const EXPIRES_SOON_SECONDS: i64 = 14 * 24 * 3600;
 /// The settings cannot be used, or there is no installation.
 pub async fn check(flags: ServeFlags, clock: &Clock) -> Result<Vec<Finding>, ServerError> {
     let shown_password = flags.show_a_password();
+    let given = flags.secret_files();
     let settings = Settings::resolve(flags, &Environment::read())?;
     let installation = match settings.data.postgres {
         Some(_) => Installation::open(&settings.data.directory)?,
@@ -76,7 +78,7 @@ pub async fn check(flags: ServeFlags, clock: &Clock) -> Result<Vec<Finding>, Ser
     findings.push(chain(&store).await);
     store.close().await;
     findings.extend(ports(&settings, &listening()));
-    findings.push(modes(&settings));
+    findings.push(modes(&settings, given));
     findings.push(backups(&settings.data.directory.join("backups"), clock.now()));
     Ok(findings)
 }
@@ -151,13 +153,25 @@ async fn operators(store: &Store) -> Result<Finding, ServerError> {
 
 async fn database_role(store: &Store) -> Result<Finding, ServerError> {
     const NAME: &str = "database-role";
-    Ok(match store.is_superuser().await? {
+    Ok(match store.power().await? {
         None => Finding::skip(NAME, "the database is a file"),
-        Some(false) => Finding::pass(NAME, "the server's role is not a superuser"),
-        Some(true) => Finding::fail(
+        Some(Power::Worker) => {
+            Finding::pass(NAME, "the server's role works with the tables, and owns nothing")
+        }
+        Some(Power::Owner) => Finding::judge(
+            NAME,
+            "the server's role owns the tables: it could change what the audit holds",
+            "let the server run with another role than `migrate up`: `systemprompt server migrate roles` makes both",
+        ),
+        Some(Power::Maker) => Finding::fail(
+            NAME,
+            "the server's role in PostgreSQL may make roles or databases, replicate, or pass by row security",
+            "take that away: `ALTER ROLE … NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS`",
+        ),
+        Some(Power::Superuser) => Finding::fail(
             NAME,
             "the server's role in PostgreSQL is a superuser",
-            "make a role of its own (`CREATE ROLE systemprompt LOGIN`) that owns the database, and use it in the URL",
+            "make roles of its own with `systemprompt server migrate roles`, and use one of them in the URL",
         ),
     })
 }
@@ -290,18 +304,25 @@ fn ports(settings: &Settings, listening: &[(IpAddr, u16)]) -> [Finding; 2] {
     ]
 }
 
-fn modes(settings: &Settings) -> Finding {
+fn modes(settings: &Settings, given: Vec<PathBuf>) -> Finding {
     const NAME: &str = "file-modes";
     let data = &settings.data;
     let mut secret: Vec<PathBuf> = vec![data.directory.clone()];
-    for name in ["systemprompt.db", "master.key", "signing.key"] {
-        secret.push(data.directory.join(name));
-    }
+    secret.extend(given);
+    // Keys, the database and its log, and whatever else lies beside them; a lock holds nothing.
+    let beside = std::fs::read_dir(&data.directory).into_iter().flatten().flatten();
+    secret.extend(
+        beside
+            .map(|entry| entry.path())
+            .filter(|path| path.is_file() && path.extension().is_none_or(|kind| kind != "lock")),
+    );
     if let Some(KeySource::File(file)) = &data.master_key {
         secret.push(file.clone());
     }
     secret.extend(data.signing_key_file.clone());
     secret.extend(settings.exposure.tls.as_ref().map(|files| files.key.clone()));
+    secret.sort();
+    secret.dedup();
     let open: Vec<String> = secret
         .iter()
         .filter(|path| std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0))

@@ -83,4 +83,11 @@ impl ServeFlags {
     pub fn show_a_password(&self) -> bool {
         self.data.show_a_password() || self.tenant_database_url.as_ref().is_some_and(has_password)
     }
+
+    /// Files that hold a secret and are read once, at the start.
+    #[must_use]
+    pub fn secret_files(&self) -> Vec<PathBuf> {
+        let files = [&self.admin_password_file, &self.data.database_url_file];
+        files.into_iter().flatten().cloned().collect()
+    }
 }

@@ -46,19 +46,45 @@ pub struct PostgresSettings {
 }
 
 impl Store {
-    /// Whether the role that this server has in PostgreSQL is above all rules; `None` where there are no roles.
+    /// What the server's own role may do in PostgreSQL; `None` for a file.
     ///
     /// # Errors
-    /// The database does not answer.
-    pub async fn is_superuser(&self) -> Result<Option<bool>, StoreError> {
+    /// The database fails or answers something else.
+    pub async fn power(&self) -> Result<Option<Power>, StoreError> {
         if matches!(self, Self::Sqlite { .. }) {
             return Ok(None);
         }
-        let sql = "SELECT CASE WHEN rolsuper THEN 1::bigint ELSE 0 END AS superuser FROM pg_roles
-                   WHERE rolname = current_user";
+        let sql = "SELECT CASE
+                WHEN rolsuper THEN 3::bigint
+                WHEN rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls THEN 2
+                WHEN EXISTS (SELECT FROM pg_class WHERE relname = 'audit' AND relnamespace = current_schema()::regnamespace
+                    AND relowner = pg_roles.oid) THEN 1
+                ELSE 0 END AS power
+            FROM pg_roles WHERE rolname = current_user";
         let row = self.begin_read().await?.fetch_optional(sql, vec![]).await?;
-        row.map(|row| row.flag("superuser")).transpose()
+        row.map(|row| {
+            Ok(match row.u64("power")? {
+                0 => Power::Worker,
+                1 => Power::Owner,
+                2 => Power::Maker,
+                _ => Power::Superuser,
+            })
+        })
+        .transpose()
     }
+}
+
+/// What a role may do beyond working with the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Power {
+    /// Nothing.
+    Worker,
+    /// It owns them.
+    Owner,
+    /// It may make roles or databases, replicate, or pass by row security.
+    Maker,
+    /// Everything.
+    Superuser,
 }
 
 pub(super) fn options(url: &str) -> Result<PgConnectOptions, StoreError> {

@@ -127,8 +127,19 @@ fn the_checklist_says_what_is_so() {
     ] {
         assert_eq!(standing(&good, name), "pass", "{name}: {good:#}");
     }
-    set_mode(&Path::new(&data).join("master.key"), 0o644);
-    assert_eq!(standing(&check(&[]).json(), "file-modes"), "fail");
+    for name in ["master.key", "systemprompt.db-wal", "master.canary"] {
+        let file = Path::new(&data).join(name);
+        set_mode(&file, 0o644);
+        let checked = check(&[]).json();
+        assert_eq!(standing(&checked, "file-modes"), "fail", "{name}: {checked:#}");
+        set_mode(&file, 0o600);
+    }
+    assert_eq!(standing(&check(&[]).json(), "file-modes"), "pass");
+    server.house.put("password", "a password of the operator's\n");
+    let password = server.house.path("password");
+    set_mode(&password, 0o644);
+    let careless = check(&["--admin-password-file", &password.display().to_string()]);
+    assert_eq!(standing(&careless.json(), "file-modes"), "fail");
 }
 
 fn set_mode(path: &Path, mode: u32) {

@@ -129,6 +129,12 @@ async fn a_server_whose_role_may_not_migrate_says_so_and_works() {
         .await
         .expect_err("refused");
     assert!(refused.to_string().contains("must be owner"), "{refused}");
+    for (url, expected) in [(&app, "pass"), (&owner, "judge"), (&admin, "fail")] {
+        let checked = server(&api.server, url, &["check", "--json"]).json();
+        let checks = checked["checks"].as_array().expect("checks");
+        let role = checks.iter().find(|check| check["name"] == "database-role");
+        assert_eq!(role.expect("the check")["standing"], expected, "{checked:#}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
