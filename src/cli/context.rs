@@ -119,6 +119,7 @@ pub struct Context {
     environment: Environment,
     clock: Clock,
     reattach: Mutex<Option<String>>,
+    go_on: Mutex<Option<String>>,
     workspace: OnceLock<Option<Workspace>>,
     client: OnceLock<Client>,
 }
@@ -141,6 +142,7 @@ impl Context {
             environment,
             clock: Clock::system(),
             reattach: Mutex::new(None),
+            go_on: Mutex::new(None),
             workspace: OnceLock::new(),
             client: OnceLock::new(),
         }
@@ -311,18 +313,23 @@ impl Context {
         is_free
     }
 
+    /// Nothing is begun, only followed: Ctrl-C prints this command, which goes on after the last line.
+    pub fn set_go_on(&self, command: String) {
+        *self.go_on.lock().unwrap_or_else(PoisonError::into_inner) = Some(command);
+    }
+
     /// What Ctrl-C ends a command with.
     #[must_use]
     pub fn interrupted(&self) -> CliError {
-        let reattach = self
-            .reattach
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let take =
+            |command: &Mutex<Option<String>>| command.lock().unwrap_or_else(PoisonError::into_inner).take();
         let error = CliError::new(Kind::Interrupted, "interrupted");
-        match reattach {
-            Some(command) => error.hint(format!("the work goes on; see how it ends with `{command}`")),
-            None => error,
+        match (take(&self.reattach), take(&self.go_on)) {
+            (Some(command), _) => error.hint(format!("the work goes on; see how it ends with `{command}`")),
+            (None, Some(command)) => error.hint(format!(
+                "nothing was stopped but this command; go on from here with `{command}`"
+            )),
+            (None, None) => error,
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::api::time::Time;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Kind};
 use crate::cli::ui::progress::Reporter;
+use crate::client::error::ClientError;
 use crate::client::follow::Update;
 
 /// Flags of every command that begins work on a server.
@@ -100,7 +101,7 @@ pub async fn watch(
         .follow_operation(operation, operation.events_after, timeout, &mut listener)
         .await;
     reporter.wait_over(WAIT);
-    let ended = ended?;
+    let ended = ended.map_err(|error| unheard(error, operation))?;
     if is_ours {
         context.set_reattach(None);
     }
@@ -166,6 +167,17 @@ pub fn concluded(operation: Operation) -> Result<Operation, CliError> {
         ));
     }
     Err(failure)
+}
+
+/// The server went away in the middle and did not come back: what becomes of the work, and how to see it.
+fn unheard(error: ClientError, operation: &Operation) -> CliError {
+    if !error.is_passing() {
+        return error.into();
+    }
+    let reattach = reattach_command(operation);
+    CliError::from(error).hint(format!(
+        "the server takes the work up again when it is back; see then how it ends with `{reattach}`"
+    ))
 }
 
 const WAIT: &str = "operation";

@@ -26,6 +26,8 @@ const LOOK_ALWAYS: Duration = Duration::from_secs(3);
 /// A pause shorter than this is nobody's business.
 const SAY_AFTER: Duration = Duration::from_secs(2);
 const SAY_AGAIN: Duration = Duration::from_secs(10);
+/// Who waits for the end of an operation is told when the server does not come back for so long.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(120);
 
 /// What following tells.
 #[derive(Debug)]
@@ -121,7 +123,7 @@ impl<'a, 'l> Following<'a, 'l> {
                 Ok(Round::Ended(operation)) => return Ok(Some(*operation)),
                 Ok(Round::Enough) => return Ok(None),
                 Ok(Round::Again) => {}
-                Err(error) if error.is_passing() => self.is_failing(&error),
+                Err(error) if error.is_passing() && !self.has_enough() => self.is_failing(&error),
                 Err(error) => return Err(error),
             }
             pause = if self.cursor == before {
@@ -226,6 +228,12 @@ impl<'a, 'l> Following<'a, 'l> {
                 }
             }
         }
+    }
+
+    /// Whether there is an end to wait for, and nobody who could tell it. A history is followed for ever.
+    fn has_enough(&self) -> bool {
+        let since = self.failing_since.filter(|_| self.operation.is_some());
+        since.is_some_and(|since| since.elapsed() >= GIVE_UP_AFTER)
     }
 
     fn is_failing(&mut self, error: &ClientError) {

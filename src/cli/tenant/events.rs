@@ -9,6 +9,9 @@ use crate::cli::tenant::TenantArg;
 use crate::cli::tenant::pick::pick_cloud;
 use crate::client::follow::Update;
 
+/// Nothing happens to a tenant after this.
+const LAST: &str = "tenant_deleted";
+
 /// Flags of `systemprompt tenant events`.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct Args {
@@ -44,21 +47,34 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     let client = context.client()?;
     let ui = context.ui();
     if args.follow {
-        let mut outcome = Ok(());
+        let (mut outcome, mut is_over) = (Ok(()), false);
+        let go_on = |since: u64| {
+            context.set_go_on(format!(
+                "systemprompt tenant events {id} --follow --since {since}"
+            ));
+        };
+        go_on(args.since);
         let mut listener = |update: Update<'_>| {
             match update {
-                Update::Event(event) => outcome = ui.entry(event, || line(event)),
+                Update::Event(event) => {
+                    outcome = ui.entry(event, || line(event));
+                    is_over = event.event == LAST;
+                    go_on(event.seq);
+                }
                 Update::Waiting(error) => ui.status(format!("{error}; still trying")),
                 Update::Back => ui.status("the server answers again"),
                 Update::Operation(_) => {}
             }
-            if outcome.is_ok() {
+            if outcome.is_ok() && !is_over {
                 ControlFlow::Continue(())
             } else {
                 ControlFlow::Break(())
             }
         };
         client.follow_events(&id, args.since, &mut listener).await?;
+        if is_over {
+            ui.status("the tenant is deleted: nothing more comes");
+        }
         return outcome;
     }
     let mut since = args.since;

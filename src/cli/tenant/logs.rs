@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use console::{AnsiCodeIterator, style};
 
 use crate::api::log::{LogLine, LogQuery, LogSource};
+use crate::api::time::Time;
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::follow::point_in_time;
@@ -71,8 +72,18 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         }),
     };
     let (mut outcome, mut count) = (Ok(()), 0_u64);
+    let go_on = |since: Option<Time>| {
+        let since = since.map(|since| format!(" --since {since}")).unwrap_or_default();
+        context.set_go_on(format!("systemprompt tenant logs {id} --follow{since}"));
+    };
+    if args.follow {
+        go_on(since);
+    }
     let mut take = |line: LogLine| {
         count += 1;
+        if args.follow {
+            go_on(Some(line.at));
+        }
         outcome = context.ui().entry(&line, || text(&line));
         if outcome.is_ok() {
             ControlFlow::Continue(())

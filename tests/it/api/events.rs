@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use systemprompt::api::id::TenantId;
 use systemprompt::server::world::Fault;
 
-use crate::api::rig::{Api, PATIENCE, problem, text};
+use crate::api::rig::{Api, PATIENCE, open_connections, problem, text};
 use crate::gate::harness::Client;
 
 /// One frame of a stream: what stands in each of its fields.
@@ -213,17 +213,6 @@ async fn without_an_accept_header_it_is_a_page() {
         let answer = api.owner.get(&format!("{tenant}/events?{query}")).await;
         assert_eq!(problem(&answer), (400, "invalid-request".to_owned()), "{query}");
     }
-}
-
-/// How many connections to the port the kernel still keeps open on the server's side.
-fn open_connections(port: u16) -> usize {
-    let local = format!(":{port:04X}");
-    let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
-    let established = |line: &&str| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        fields[1].ends_with(&local) && fields[3] == "01"
-    };
-    table.lines().skip(1).filter(established).count()
 }
 
 #[tokio::test]

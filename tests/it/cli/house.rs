@@ -188,7 +188,12 @@ pub(crate) fn said(output: std::process::Output) -> Said {
 }
 
 /// Waits for a child, but not for ever.
-pub(crate) fn finish(mut child: Child) -> Said {
+pub(crate) fn finish(child: Child) -> Said {
+    finish_within(child, PATIENCE)
+}
+
+/// Waits for a child that has its reasons.
+pub(crate) fn finish_within(mut child: Child, patience: Duration) -> Said {
     let mut stdout = child.stdout.take().expect("a pipe");
     let mut stderr = child.stderr.take().expect("a pipe");
     let out = std::thread::spawn(move || {
@@ -206,7 +211,7 @@ pub(crate) fn finish(mut child: Child) -> Said {
         if let Some(status) = child.try_wait().expect("the child") {
             break status;
         }
-        if began.elapsed() > PATIENCE {
+        if began.elapsed() > patience {
             let _ = child.kill();
             panic!("the command did not end: {}", err.join().unwrap_or_default());
         }

@@ -2,6 +2,7 @@
 
 pub(crate) mod answers;
 mod browser;
+mod deserted;
 mod faults;
 mod following;
 mod house;

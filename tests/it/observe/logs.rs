@@ -1,8 +1,14 @@
 //! Lines of releases, of their commands, with every kind of question; and what becomes of them.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command};
 
+use systemprompt::api::log::LogSource;
+use systemprompt::api::time::Time;
+use systemprompt::server::store::log_chunks;
+use systemprompt::server::store::log_lines::KeptLine;
+
+use crate::api::rig::{PATIENCE, open_connections};
 use crate::cli::answers::snapshot;
 use crate::cli::rig::finish;
 use crate::observe::rig::Place;
@@ -132,8 +138,109 @@ async fn following() {
         .args(["-INT", &child.id().to_string()])
         .status();
     assert!(told.expect("`kill` runs").success());
-    let status = child.wait().expect("it ends");
-    assert_eq!(status.code(), Some(130));
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    let mut told = String::new();
+    child
+        .stderr
+        .take()
+        .expect("a pipe")
+        .read_to_string(&mut told)
+        .expect("words");
+    assert!(
+        told.contains("go on from here with `systemprompt tenant logs ten_"),
+        "{told}"
+    );
+    assert!(told.contains(" --follow --since 20"), "{told}");
+    let follower = place
+        .api
+        .server
+        .house
+        .start(&["tenant", "events", "acme", "--follow"]);
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let told = Command::new("kill")
+        .args(["-INT", &follower.id().to_string()])
+        .status();
+    assert!(told.expect("`kill` runs").success());
+    let said = finish(follower);
+    assert_eq!(said.code, Some(130), "{}", said.whole());
+    let last = said.stdout.lines().count();
+    assert!(last > 8, "{}", said.whole());
+    let go_on = format!("--follow --since {last}`");
+    assert!(said.stderr.contains(&go_on), "{}", said.whole());
+}
+
+/// What the process has in memory, in bytes.
+fn resident(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("a process");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .expect("a line");
+    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    kilobytes * 1024
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_stops_reading_costs_no_memory_and_is_let_go() {
+    const LINES: usize = 26_000;
+    let place = Place::running().await;
+    let server = &place.api.server;
+    place.until(&LOGS, "ready");
+    let id = place
+        .path
+        .rsplit('/')
+        .next()
+        .expect("an id")
+        .parse()
+        .expect("an id");
+    let store = server.store().await;
+    let lines: Vec<KeptLine> = (0..LINES)
+        .map(|number| KeptLine {
+            at: Time::from_millis(1_795_000_000_000 + number as i64),
+            release: 1,
+            is_error: false,
+            text: format!("{number:>8} {}", "x".repeat(1000)),
+        })
+        .collect();
+    for some in lines.chunks(200) {
+        let mut tx = store.begin().await.expect("begun");
+        let now = some[0].at;
+        log_chunks::append(&mut tx, (&id, LogSource::App), some, now)
+            .await
+            .expect("kept");
+        tx.commit().await.expect("committed");
+    }
+    let all = place.api.owner.get(&format!("{}/logs?tail=1", place.path)).await;
+    let last: serde_json::Value = serde_json::from_str(all.text().trim()).expect("a line");
+    let last = last["seq"].as_u64().expect("a number");
+    let (port, before) = (server.port, resident(server.process(0)));
+    let mut reader = std::net::TcpStream::connect(("127.0.0.1", port)).expect("connected");
+    let request = format!(
+        "GET {}/logs?follow=true&after=1 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n",
+        place.path, place.api.token
+    );
+    std::io::Write::write_all(&mut reader, request.as_bytes()).expect("asked");
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    assert_eq!(open_connections(port), 1, "it is given time");
+    let grown = resident(server.process(0)).saturating_sub(before);
+    eprintln!("{grown} bytes more while somebody does not read {LINES} lines of 1 kB");
+    assert!(grown < 12 * 1024 * 1024, "{grown} bytes");
+    let began = std::time::Instant::now();
+    while open_connections(port) > 0 {
+        assert!(began.elapsed() < 2 * PATIENCE, "it is kept");
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    }
+    drop(reader);
+    let rest = place
+        .api
+        .owner
+        .get(&format!("{}/logs?after={}", place.path, last - 3))
+        .await;
+    assert_eq!(
+        rest.text().lines().count(),
+        3,
+        "whoever comes back misses nothing"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,6 +249,7 @@ async fn a_deleted_tenant_has_no_lines() {
     let server = &place.api.server;
     place.until(&LOGS, "ready");
     let follower = server.house.start(&asked(&["--follow", "--tail", "0"]));
+    let watcher = server.house.start(&["tenant", "events", "acme", "--follow"]);
     let said = server.run(&["tenant", "delete", "acme", "--yes", "--json"]).ok();
     let id = place.path.rsplit('/').next().expect("an id");
     let kinds = said.json()["receipt"]["resources"]
@@ -150,6 +258,13 @@ async fn a_deleted_tenant_has_no_lines() {
         .clone();
     assert!(kinds.iter().any(|line| line["kind"] == "logs"), "{kinds:?}");
     snapshot("logs-follow-deleted", &finish(follower));
+    // Its history stays, and ends: whoever follows it, or does so later, comes to its end.
+    for said in [finish(watcher), server.run(&["tenant", "events", id, "--follow"])] {
+        let said = said.ok();
+        let last = said.stdout.lines().last().expect("a line");
+        assert!(last.contains("tenant_deleted"), "{}", said.whole());
+        assert!(said.stderr.contains("nothing more comes"), "{}", said.whole());
+    }
     snapshot("logs-deleted", &server.run(&["tenant", "logs", id]));
     snapshot(
         "logs-deleted-follow",

@@ -3,5 +3,5 @@
 mod logs;
 mod many;
 mod metrics;
-mod rig;
+pub(crate) mod rig;
 mod verbs;
