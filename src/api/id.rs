@@ -29,6 +29,19 @@ fn encode(uuid: Uuid) -> String {
     text.iter().map(|byte| char::from(*byte)).collect()
 }
 
+fn decode(text: &str) -> Uuid {
+    let digit = |byte| {
+        ALPHABET
+            .iter()
+            .position(|letter| *letter == byte)
+            .unwrap_or_default()
+    };
+    Uuid::from_u128(
+        text.bytes()
+            .fold(0, |bits, byte| (bits << 5) | digit(byte) as u128),
+    )
+}
+
 fn is_encoded(text: &str) -> bool {
     // 26 characters hold 130 bits: the first may only use the lowest 3 of its 5.
     text.len() == LENGTH
@@ -59,6 +72,12 @@ macro_rules! id {
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+
+            /// What it carries.
+            #[must_use]
+            pub fn uuid(&self) -> Uuid {
+                decode(&self.0[$prefix.len()..])
             }
         }
 

@@ -3,12 +3,13 @@
 //!
 //! They are there in builds with debug assertions only: tests need no build of their own, and no build that is shipped
 //! has them. `SYSTEMPROMPT_FAILPOINTS` names a folder: every place that is passed is written to `passed` in it, and the
-//! process kills itself at the place that `armed` names.
+//! process kills itself at the place that `armed` names. What the file `forgotten` in it lists, the server does not know, as
+//! one of an older version; by what the file `clock` says, in seconds, the server's clock goes wrong.
 
 #[cfg(not(debug_assertions))]
-pub use crate::server::failpoint::absent::{call, folder, pass, watch, within};
+pub use crate::server::failpoint::absent::{call, folder, forgets, move_clock, pass, watch, within};
 #[cfg(debug_assertions)]
-pub use crate::server::failpoint::armed::{call, folder, pass, watch, within};
+pub use crate::server::failpoint::armed::{call, folder, forgets, move_clock, pass, watch, within};
 
 #[cfg(debug_assertions)]
 mod armed {
@@ -17,6 +18,9 @@ mod armed {
     use std::io::Write as _;
     use std::path::PathBuf;
     use std::sync::OnceLock;
+    use std::time::Duration;
+
+    use crate::server::clock::Clock;
 
     /// The variable that names the folder.
     const VARIABLE: &str = "SYSTEMPROMPT_FAILPOINTS";
@@ -35,6 +39,23 @@ mod armed {
     /// Watches this folder from now on.
     pub fn watch(folder: PathBuf) {
         let _ = FOLDER.set(folder);
+    }
+
+    /// From now on the clock goes wrong by as many seconds as the file `clock` says, whenever it says so.
+    pub fn move_clock(clock: &Clock) {
+        let Some(folder) = FOLDER.get() else { return };
+        let (clock, file) = (clock.clone(), folder.join("clock"));
+        let obey = move || {
+            let said = std::fs::read_to_string(&file).unwrap_or_default();
+            clock.put(said.trim().parse().unwrap_or(0));
+        };
+        obey();
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(Duration::from_millis(20));
+                obey();
+            }
+        });
     }
 
     /// Everything that `work` passes belongs to `scope`: an operation's step, or a route.
@@ -67,6 +88,15 @@ mod armed {
         }
     }
 
+    /// Whether this process behaves as an older version that does not know this step of an operation (`deploy/start`), or
+    /// no step of this kind (`deploy`): a line of the file `forgotten`.
+    pub fn forgets(step: &str) -> bool {
+        let Some(folder) = FOLDER.get() else { return false };
+        let forgotten = std::fs::read_to_string(folder.join("forgotten")).unwrap_or_default();
+        let kind = step.split('/').next();
+        forgotten.lines().any(|line| line == step || Some(line) == kind)
+    }
+
     /// A call into the world, with a place on either side of it.
     pub async fn call<T>(method: &str, work: impl Future<Output = T>) -> T {
         pass(&format!("{method}:called"));
@@ -80,6 +110,8 @@ mod armed {
 mod absent {
     use std::future::Future;
     use std::path::PathBuf;
+
+    use crate::server::clock::Clock;
 
     /// None.
     pub fn folder(_variable: impl FnOnce(&str) -> Option<String>) -> Option<PathBuf> {
@@ -95,7 +127,15 @@ mod absent {
     }
 
     /// Does nothing.
+    pub fn move_clock(_clock: &Clock) {}
+
+    /// Does nothing.
     pub fn pass(_place: &str) {}
+
+    /// It does not.
+    pub fn forgets(_step: &str) -> bool {
+        false
+    }
 
     /// Does the work.
     pub async fn call<T>(_method: &str, work: impl Future<Output = T>) -> T {

@@ -60,8 +60,8 @@ use crate::server::http::{App, Limits};
 use crate::server::installation::{Hold, Installation};
 pub use crate::server::maintenance::{Class, Copied, Maintenance, MaintenanceError};
 use crate::server::opening::{
-    first_account, master_key, metrics_recorder, open_gate, open_store, signing_key, sweep, sweep_once,
-    worker_name,
+    first_account, master_key, metrics_recorder, newest_id, open_gate, open_store, signing_key, sweep,
+    sweep_once, worker_name,
 };
 use crate::server::providers::Provider;
 use crate::server::providers::docker::DockerProvider;
@@ -231,6 +231,7 @@ async fn boot(flags: ServeFlags, clock: Clock, tell: impl FnOnce(Ready)) -> Resu
     log_to_stderr(&settings);
     if let Some(folder) = settings.failpoints.clone() {
         failpoint::watch(folder);
+        failpoint::move_clock(&clock);
     }
     let installation = Installation::open(&settings.data.directory)?;
     let held = installation.hold(settings.data.postgres.is_some())?;
@@ -244,6 +245,9 @@ async fn boot(flags: ServeFlags, clock: Clock, tell: impl FnOnce(Ready)) -> Resu
         ServerError::refuse_careless(findings)?;
     }
     let store = open_store(&installation, &settings).await?;
+    if let Some(id) = newest_id(&store).await? {
+        clock.continue_after(id);
+    }
     sweep_once(&store, clock.now(), matches!(store, Store::Sqlite { .. })).await?;
     let keys = Arc::new(signing_key(&installation, &settings.data, &clock)?);
     let instance = replica::agree(&installation, (&store, &clock), (&keys, &vault)).await?;

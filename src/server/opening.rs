@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use uuid::Uuid;
 
 use crate::api::id::RequestId;
 use crate::api::secret::SecretText;
@@ -22,7 +23,8 @@ use crate::server::registry::{Gate, GateError, GateSettings};
 use crate::server::replica::{self, MASTER_KEY, ReplicaError};
 use crate::server::store::acts::{self, Act};
 use crate::server::store::{
-    Store, StoreError, idempotency_keys, rate_limits, settings, signing_keys, used_identities, web_sessions,
+    Store, StoreError, idempotency_keys, operations, rate_limits, settings, signing_keys, tenants, used_identities,
+    web_sessions,
 };
 use crate::server::vault::{KeySource, Vault, VaultError};
 
@@ -203,6 +205,17 @@ pub(super) fn metrics_recorder() -> Result<PrometheusHandle, ServerError> {
     // A second server in one process (tests) keeps the first one's counters.
     let _ = metrics::set_global_recorder(recorder);
     Ok(handle)
+}
+
+/// The last id that was given to something of which there are lists: they are in the order in which things were made.
+///
+/// # Errors
+/// The store fails.
+pub async fn newest_id(store: &Store) -> Result<Option<Uuid>, StoreError> {
+    let mut tx = store.begin_read().await?;
+    let operation = operations::find_last_id(&mut tx).await?.map(|id| id.uuid());
+    let tenant = tenants::find_last_id(&mut tx).await?.map(|id| id.uuid());
+    Ok(operation.max(tenant))
 }
 
 /// Sweeps out what has expired.

@@ -4,6 +4,7 @@ use crate::api::id::{OperationId, TenantId};
 use crate::api::operation::OperationStatus;
 use crate::api::tenant::TenantStatus;
 use crate::server::provision::context::Case;
+use crate::server::provision::plan::Plan;
 use crate::server::provision::saga::{Ending, Saga, saga_of};
 use crate::server::provision::{Provision, record};
 use crate::server::store::events::NewEvent;
@@ -123,7 +124,7 @@ impl Provision {
             OperationStatus::Undoing => return Ok(()),
             _ => return Err(not_now("cancel", case)),
         }
-        let pivot = saga_of(&case.operation.kind).map_or(usize::MAX, Saga::pivot);
+        let pivot = Plan::of(case).map_or(usize::MAX, |plan| plan.pivot());
         // The last step before the pivot is the one that cannot be taken back: once it is begun it may be done.
         let begun = case.steps.iter().skip(pivot.saturating_sub(1));
         if let Some(step) = begun.rev().find(|step| step.status != StepStatus::Waiting) {

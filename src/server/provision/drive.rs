@@ -6,13 +6,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::operation::{OperationError, OperationStatus};
-use crate::api::tenant::TenantStatus;
 use crate::api::time::Time;
 use crate::server::failpoint;
 use crate::server::provision::context::{Case, Failure, Parts, StepContext, StepError};
 use crate::server::provision::effects::Effects;
-use crate::server::provision::saga::{Ending, Next, Saga, Standing, StepDefinition, next, saga_of};
-use crate::server::provision::standstill::{give_up, unknown_kind};
+use crate::server::provision::patience::{backoff, gave_up};
+use crate::server::provision::plan::{Plan, is_untouched};
+use crate::server::provision::saga::{Ending, Next, StepDefinition};
+use crate::server::provision::standstill::give_up;
 use crate::server::provision::told::{log_failure, log_retry, log_unrecorded, tell};
 use crate::server::provision::{Inner, record};
 use crate::server::store::events::NewEvent;
@@ -43,7 +44,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 /// Whether the worker goes on with the operation.
 enum Turn {
-    GoOn,
+    /// As it stands, where that was just read.
+    GoOn(Option<Box<Case>>),
+    /// It has come to its end.
+    End(Box<Case>, Ending),
     LetGo,
 }
 
@@ -58,7 +62,7 @@ pub(super) struct Signals {
 
 struct Worker<'a> {
     inner: &'a Inner,
-    saga: &'static dyn Saga,
+    plan: Plan,
     case: Case,
 }
 
@@ -72,9 +76,14 @@ pub(super) async fn drive(inner: &Inner, claimed: &OperationRow) {
 async fn go_on(inner: &Inner, claimed: &OperationRow) {
     inner.checkpoint(Checkpoint::Claimed).await;
     let mut failures = 0;
+    let mut read = None;
     loop {
-        match Box::pin(turn(inner, claimed)).await {
-            Ok(Turn::GoOn) => failures = 0,
+        match Box::pin(turn(inner, claimed, read.take())).await {
+            Ok(Turn::GoOn(case)) => {
+                failures = 0;
+                read = case;
+            }
+            Ok(Turn::End(case, ending)) => return ended(inner, &case, ending).await,
             Ok(Turn::LetGo) => return,
             Err(StoreError::Fenced { id }) => {
                 tracing::info!(operation = %id, "left to another worker");
@@ -95,49 +104,53 @@ async fn go_on(inner: &Inner, claimed: &OperationRow) {
     }
 }
 
-async fn turn(inner: &Inner, claimed: &OperationRow) -> Result<Turn, StoreError> {
+async fn turn(inner: &Inner, claimed: &OperationRow, read: Option<Box<Case>>) -> Result<Turn, StoreError> {
     let parts = &inner.parts;
-    let case = record::load(&parts.store, &claimed.id).await?;
+    let case = match read {
+        Some(case) => *case,
+        None => record::load(&parts.store, &claimed.id).await?,
+    };
     if case.operation.fence != claimed.fence {
         return Err(StoreError::Fenced {
             id: claimed.id.to_string(),
         });
     }
-    let Some(saga) = saga_of(&case.operation.kind).filter(|saga| knows(*saga, &case)) else {
-        unknown_kind(inner, &case).await?;
+    let Some(plan) = Plan::of(&case) else {
+        // Nobody claims what it does not know.
+        record::give_back(parts, &case, None).await?;
         return Ok(Turn::LetGo);
     };
-    let undo: Vec<bool> = saga.steps().iter().map(|step| step.undo).collect();
-    let log: Vec<StepStatus> = case.steps.iter().map(|row| row.status).collect();
-    let standing = Standing {
-        log: &log,
-        undoing: case.operation.status == OperationStatus::Undoing,
-        failed: case.operation.error.is_some(),
-    };
-    let what = next(&undo, saga.pivot(), standing);
+    let what = plan.next(&case);
     if inner.signals.stop.is_cancelled() && !matches!(what, Next::Finish(_)) {
         record::give_back(parts, &case, None).await?;
         return Ok(Turn::LetGo);
     }
     match what {
         Next::Finish(ending) => {
-            let effects = if ending == Ending::Undone && untouched(&case) {
-                Effects::none().event(NewEvent::new(
-                    "operation_cancelled",
-                    format!("`{}` was taken back before it had begun", case.operation.kind),
-                ))
-            } else {
-                saga.conclude(ending, parts, &case)
-            };
+            let effects = ending_of(&plan, parts, (&case, ending));
             record::conclude(parts, &case, ending, &effects).await?;
-            tell(&case, ending, parts.clock.now());
-            inner.announce(&case.tenant.id);
-            inner.checkpoint(Checkpoint::Concluded).await;
-            Ok(Turn::LetGo)
+            Ok(Turn::End(Box::new(case), ending))
         }
-        Next::Run(at) => Box::pin(run_step(Worker { inner, saga, case }, at, StepStatus::Running)).await,
-        Next::Undo(at) => Box::pin(run_step(Worker { inner, saga, case }, at, StepStatus::Undoing)).await,
+        Next::Run(at) => Box::pin(run_step(Worker { inner, plan, case }, at, StepStatus::Running)).await,
+        Next::Undo(at) => Box::pin(run_step(Worker { inner, plan, case }, at, StepStatus::Undoing)).await,
     }
+}
+
+/// What is written when the operation ends so.
+fn ending_of(plan: &Plan, parts: &Parts, (case, ending): (&Case, Ending)) -> Effects {
+    if is_untouched(case, ending) {
+        return Effects::none().event(NewEvent::new(
+            "operation_cancelled",
+            format!("`{}` was taken back before it had begun", case.operation.kind),
+        ));
+    }
+    plan.saga.conclude(ending, parts, case)
+}
+
+async fn ended(inner: &Inner, case: &Case, ending: Ending) {
+    tell(case, ending, inner.parts.clock.now());
+    inner.announce(&case.tenant.id);
+    inner.checkpoint(Checkpoint::Concluded).await;
 }
 
 async fn run_step(worker: Worker<'_>, at: usize, status: StepStatus) -> Result<Turn, StoreError> {
@@ -156,26 +169,10 @@ async fn run_step(worker: Worker<'_>, at: usize, status: StepStatus) -> Result<T
     failpoint::within(scope, Box::pin(worker.step(at, status))).await
 }
 
-/// Nothing was begun, so the tenant is as it was before; one that does not exist yet is not as it shall be.
-fn untouched(case: &Case) -> bool {
-    case.tenant.status != TenantStatus::Pending
-        && case.steps.iter().all(|row| row.status == StepStatus::Waiting)
-}
-
-/// A log that names other steps than this program has was written by another version of it.
-fn knows(saga: &dyn Saga, case: &Case) -> bool {
-    saga.steps().len() == case.steps.len()
-        && saga
-            .steps()
-            .iter()
-            .zip(&case.steps)
-            .all(|(step, row)| step.name == row.name)
-}
-
 impl Worker<'_> {
     async fn step(mut self, at: usize, status: StepStatus) -> Result<Turn, StoreError> {
         let (inner, parts) = (self.inner, &self.inner.parts);
-        let Some(definition) = self.saga.steps().get(at) else {
+        let Some(definition) = self.plan.step(at) else {
             return Ok(Turn::LetGo);
         };
         // Tries of the other direction do not count.
@@ -185,11 +182,11 @@ impl Worker<'_> {
         let before = self.case.steps[at].clone();
         let first = before.attempts == 0 && status == StepStatus::Running;
         let event = first
-            .then(|| self.saga.announce(definition.name, &self.case))
+            .then(|| self.plan.saga.announce(definition.name, &self.case))
             .flatten();
         let told = event.is_some();
         if !record::begin_step(parts, &self.case, (definition, status), event, &before).await? {
-            return Ok(Turn::GoOn);
+            return Ok(Turn::GoOn(None));
         }
         self.case.steps[at].status = status;
         self.case.steps[at].attempts += 1;
@@ -204,7 +201,7 @@ impl Worker<'_> {
             Box::pin(self.act(definition, status)).await?
         };
         inner.checkpoint(Checkpoint::Acted).await;
-        let turn = self.record((at, definition), status, (before, outcome)).await?;
+        let turn = Box::pin(self.record((at, definition), status, (before, outcome))).await?;
         inner.announce(&self.case.tenant.id);
         inner.checkpoint(Checkpoint::Recorded).await;
         Ok(turn)
@@ -224,8 +221,8 @@ impl Worker<'_> {
         };
         let work = async {
             match status {
-                StepStatus::Undoing => self.saga.undo(definition.name, &cx).await,
-                _ => self.saga.run(definition.name, &cx).await,
+                StepStatus::Undoing => self.plan.saga.undo(definition.name, &cx).await,
+                _ => self.plan.saga.run(definition.name, &cx).await,
             }
         };
         tokio::pin!(work);
@@ -281,10 +278,7 @@ impl Worker<'_> {
             _ => StepStatus::Done,
         };
         match outcome {
-            Ok(effects) => {
-                record::finish_step(parts, case, (row, done), &effects).await?;
-                Ok(Turn::GoOn)
-            }
+            Ok(effects) => Box::pin(self.finish((row, done), &effects)).await,
             Err(StepError::Stopped) => {
                 let uncounted = StepRow {
                     attempts: before.attempts,
@@ -309,6 +303,25 @@ impl Worker<'_> {
             }
             Err(StepError::Fatal(failure)) => self.fail((at, row), status, *failure).await,
         }
+    }
+
+    async fn finish(&self, row: (&StepRow, StepStatus), effects: &Effects) -> Result<Turn, StoreError> {
+        let (parts, case) = (&self.inner.parts, &self.case);
+        let ending_of = |after: &Case| match self.plan.next(after) {
+            Next::Finish(ending) => Some((ending, ending_of(&self.plan, parts, (after, ending)))),
+            Next::Run(_) | Next::Undo(_) => None,
+        };
+        let (after, ending) = match record::finish_step(parts, case, row, effects, Some(&ending_of)).await {
+            // What is done stands even where the end cannot be written.
+            Err(
+                StoreError::IllegalTransition { .. } | StoreError::Missing { .. } | StoreError::Duplicate(_),
+            ) => record::finish_step(parts, case, row, effects, None).await?,
+            finished => finished?,
+        };
+        Ok(match ending {
+            Some(ending) => Turn::End(Box::new(after), ending),
+            None => Turn::GoOn(Some(Box::new(after))),
+        })
     }
 
     async fn retry(
@@ -364,32 +377,8 @@ impl Worker<'_> {
             error: Some(failure.message),
             ..row.clone()
         };
-        let undoing = !undo_failed && at < self.saga.pivot();
+        let undoing = !undo_failed && at < self.plan.pivot();
         record::fail_step(&self.inner.parts, case, &row, (&error, &failure.events, undoing)).await?;
-        Ok(Turn::GoOn)
+        Ok(Turn::GoOn(None))
     }
-}
-
-fn gave_up(definition: &StepDefinition, last: Option<&str>) -> StepError {
-    StepError::fatal(
-        "gave-up",
-        match last {
-            Some(last) => format!("{last}, too often"),
-            None => format!(
-                "`{}` was begun too often without coming to an end",
-                definition.name
-            ),
-        },
-    )
-}
-
-/// Doubles with every try, and lies between half of that and all of it.
-fn backoff(parts: &Parts, attempts: u32) -> Duration {
-    let settings = &parts.settings;
-    let doubled = settings
-        .retry_first
-        .saturating_mul(2_u32.saturating_pow(attempts.saturating_sub(1).min(16)));
-    let whole = doubled.min(settings.retry_most);
-    let [chance] = parts.clock.random::<1>();
-    whole.mul_f64(0.5 + f64::from(chance) / 512.0)
 }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use crate::api::time::Time;
 use crate::server::provision::drive::drive;
-use crate::server::provision::saga::kinds;
+use crate::server::provision::saga::known_steps;
 use crate::server::provision::{Inner, Provision};
 use crate::server::store::operation_leases::Claimer;
 use crate::server::store::operations::OperationRow;
@@ -15,6 +16,8 @@ use crate::server::store::{Store, StoreError, operation_leases};
 const STOP_WITHIN: Duration = Duration::from_secs(7);
 /// How often it is said again that something is left to others.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
+/// A clock is set right by small steps all the time.
+const JUMP_MILLIS: i64 = 2000;
 /// For how long the lease of a dropped step may take to be given back.
 const ABORT_WITHIN: Duration = Duration::from_secs(1);
 
@@ -77,6 +80,7 @@ async fn claim_for_ever(inner: std::sync::Arc<Inner>) {
     let slots = std::sync::Arc::new(Semaphore::new(inner.parts.settings.workers.max(1)));
     let owner = inner.parts.settings.worker.clone();
     let mut looked: Option<tokio::time::Instant> = None;
+    let mut pace = Pace::new(inner.parts.clock.now());
     loop {
         let slot = tokio::select! {
             slot = slots.clone().acquire_owned() => slot,
@@ -86,17 +90,29 @@ async fn claim_for_ever(inner: std::sync::Arc<Inner>) {
         if inner.signals.stop.is_cancelled() {
             return;
         }
-        match claim(&inner, &owner).await {
-            Ok(Some(operation)) => {
-                let worker = inner.clone();
-                inner.tracker.spawn(async move {
-                    drive(&worker, &operation).await;
-                    drop(slot);
-                    worker.wake.notify_one();
-                });
+        if let Some(seconds) = pace.jumped(inner.parts.clock.now()) {
+            drop(slot);
+            hold_still(&inner, seconds).await;
+            continue;
+        }
+        // In one transaction as many as can be worked on now.
+        let mut free = vec![slot];
+        while let Ok(slot) = slots.clone().try_acquire_owned() {
+            free.push(slot);
+        }
+        match claim(&inner, &owner, free.len()).await {
+            Ok(claimed) if !claimed.is_empty() => {
+                for (operation, slot) in claimed.into_iter().zip(free) {
+                    let worker = inner.clone();
+                    inner.tracker.spawn(async move {
+                        drive(&worker, &operation).await;
+                        drop(slot);
+                        worker.wake.notify_one();
+                    });
+                }
             }
-            Ok(None) => {
-                drop(slot);
+            Ok(_) => {
+                drop(free);
                 if looked.is_none_or(|looked| looked.elapsed() >= TELL_AGAIN) {
                     looked = Some(tokio::time::Instant::now());
                     tell_unknown(&inner).await;
@@ -109,11 +125,50 @@ async fn claim_for_ever(inner: std::sync::Arc<Inner>) {
                 }
             }
             Err(error) => {
-                drop(slot);
+                drop(free);
                 log_failure(&error);
                 tokio::time::sleep(inner.parts.settings.poll).await;
             }
         }
+    }
+}
+
+/// Tells a clock that was put back, or forward; so does a machine that slept.
+struct Pace {
+    looked: tokio::time::Instant,
+    clock: Time,
+}
+
+impl Pace {
+    fn new(clock: Time) -> Self {
+        Self {
+            looked: tokio::time::Instant::now(),
+            clock,
+        }
+    }
+
+    /// By how many seconds the clock was moved since it was looked at last, if it was.
+    fn jumped(&mut self, clock: Time) -> Option<i64> {
+        let before = std::mem::replace(self, Self::new(clock));
+        let passed = i64::try_from(before.looked.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let moved = clock.as_millis() - before.clock.as_millis().saturating_add(passed);
+        (moved.abs() > JUMP_MILLIS).then_some(moved / 1000)
+    }
+}
+
+/// What is held now looks as if it were held for too long: whoever holds it, here or elsewhere, says so anew first.
+async fn hold_still(inner: &Inner, seconds: i64) {
+    tracing::warn!(
+        seconds,
+        "the clock was moved; nothing new is begun until every lease is renewed"
+    );
+    inner
+        .signals
+        .turned
+        .send_modify(|count| *count = count.wrapping_add(1));
+    tokio::select! {
+        () = tokio::time::sleep(inner.parts.settings.heartbeat * 2) => {}
+        () = inner.signals.stop.cancelled() => {}
     }
 }
 
@@ -122,14 +177,15 @@ fn log_failure(error: &StoreError) {
     tracing::error!(error, "failed to claim an operation");
 }
 
-async fn claim(inner: &Inner, owner: &str) -> Result<Option<OperationRow>, StoreError> {
+async fn claim(inner: &Inner, owner: &str, at_most: usize) -> Result<Vec<OperationRow>, StoreError> {
     let parts = &inner.parts;
     let now = parts.clock.now();
     let mut tx = parts.store.begin().await?;
     let claimer = Claimer {
         owner,
         lease_seconds: parts.settings.lease_seconds,
-        kinds: &kinds(),
+        steps: known_steps(),
+        at_most,
     };
     let claimed = operation_leases::claim(&mut tx, claimer, now).await?;
     tx.commit().await?;
@@ -140,14 +196,14 @@ async fn claim(inner: &Inner, owner: &str) -> Result<Option<OperationRow>, Store
 async fn tell_unknown(inner: &Inner) {
     let unknown = async {
         let mut tx = inner.parts.store.begin_read().await?;
-        operation_leases::list_unknown(&mut tx, &kinds()).await
+        operation_leases::list_unknown(&mut tx, known_steps()).await
     };
     // What cannot be read now is read the next time.
     for operation in unknown.await.unwrap_or_default() {
         tracing::warn!(
             operation = %operation.id,
             kind = operation.kind,
-            "left an operation to a newer server: this one does not know its kind; \
+            "left an operation to a server of another version: this one does not know its kind or one of its steps; \
              `systemprompt operation abandon` gives it up"
         );
     }
@@ -158,7 +214,7 @@ async fn idle_time(inner: &Inner) -> Duration {
     let parts = &inner.parts;
     let next = async {
         let mut tx = parts.store.begin_read().await?;
-        operation_leases::next_run_at(&mut tx, &kinds()).await
+        operation_leases::next_run_at(&mut tx, known_steps()).await
     };
     let Ok(Some(next)) = next.await else {
         return parts.settings.poll;

@@ -21,6 +21,8 @@ mod kept_secrets;
 mod logs;
 mod migrations;
 mod observe;
+mod patience;
+mod plan;
 mod readiness;
 mod reconcile;
 mod record;

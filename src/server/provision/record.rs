@@ -44,25 +44,23 @@ struct Held<'a> {
     clock: &'a Clock,
     case: &'a Case,
     now: Time,
+    /// How the operation stands now; people may have decided something since it was read.
+    status: OperationStatus,
 }
 
 impl<'a> Held<'a> {
     async fn begin(parts: &'a Parts, case: &'a Case) -> Result<Self, StoreError> {
         let now = parts.clock.now();
         let mut tx = parts.store.begin().await?;
-        operation_leases::check_fence(&mut tx, (&case.operation.id, case.operation.fence), now).await?;
+        let key = (&case.operation.id, case.operation.fence);
+        let status = operation_leases::check_fence(&mut tx, key, now).await?;
         Ok(Self {
             tx,
             clock: &parts.clock,
             case,
             now,
+            status,
         })
-    }
-
-    /// How the operation stands now; people may have decided something since it was read.
-    async fn status(&mut self) -> Result<OperationStatus, StoreError> {
-        let row = operations::get(&mut self.tx, &self.case.operation.id).await?;
-        Ok(row.status)
     }
 
     async fn step(&mut self, step: &StepRow) -> Result<(), StoreError> {
@@ -97,7 +95,7 @@ pub(super) async fn begin_step(
     row: &StepRow,
 ) -> Result<bool, StoreError> {
     let mut held = Held::begin(parts, case).await?;
-    if status == StepStatus::Running && held.status().await? == OperationStatus::Undoing {
+    if status == StepStatus::Running && held.status == OperationStatus::Undoing {
         return Ok(false);
     }
     held.step(&StepRow {
@@ -123,13 +121,15 @@ pub(super) async fn begin_step(
     Ok(true)
 }
 
-/// Writes what a step did, run or taken back.
+/// Writes what a step did, run or taken back; answers how the operation stands then. Where that was the last one, its end
+/// is written with it, if `ending_of` is there to say what that means.
 pub(super) async fn finish_step(
     parts: &Parts,
     case: &Case,
     (row, status): (&StepRow, StepStatus),
     effects: &Effects,
-) -> Result<(), StoreError> {
+    ending_of: Option<&EndingOf<'_>>,
+) -> Result<(Case, Option<Ending>), StoreError> {
     let mut held = Held::begin(parts, case).await?;
     let by = made_by(case, &row.name);
     resources::forget_intended(&mut held.tx, &case.tenant.id, by).await?;
@@ -147,8 +147,17 @@ pub(super) async fn finish_step(
     })
     .await?;
     held.apply(&row.name, effects).await?;
-    held.commit("recording").await
+    let after = load_in(&mut held.tx, &case.operation.id).await?;
+    let end = ending_of.and_then(|ending_of| ending_of(&after));
+    if let Some((ending, effects)) = &end {
+        conclude_in(&mut held.tx, (&parts.clock, held.now), &after, *ending, effects).await?;
+    }
+    held.commit("recording").await?;
+    Ok((after, end.map(|(ending, _)| ending)))
 }
+
+/// How an operation that stands so ends, and what is written then; `None` while something is left to do.
+pub(super) type EndingOf<'a> = dyn Fn(&Case) -> Option<(Ending, Effects)> + Send + Sync + 'a;
 
 /// Writes that a step is tried again at `run_at`, and gives the operation back to the queue.
 pub(super) async fn retry_step(
@@ -178,7 +187,7 @@ pub(super) async fn fail_step(
         held.tell(event).await?;
     }
     let id = &case.operation.id;
-    if undoing && held.status().await? == OperationStatus::Running {
+    if undoing && held.status == OperationStatus::Running {
         let turn = Transition {
             to: OperationStatus::Undoing,
             error: Some(error.clone()),

@@ -1,7 +1,10 @@
 //! Sagas: which steps an operation has, and the pure decision what comes next.
 
+use std::sync::OnceLock;
+
 use async_trait::async_trait;
 
+use crate::server::failpoint;
 use crate::server::provision::context::{Case, Parts, StepContext, StepError};
 use crate::server::provision::effects::Effects;
 use crate::server::provision::{
@@ -134,6 +137,11 @@ pub(super) trait Saga: Send + Sync {
     /// Its steps in order.
     fn steps(&self) -> &'static [StepDefinition];
 
+    /// Steps that are not queued any more; what was queued with them may still be there.
+    fn retired(&self) -> &'static [StepDefinition] {
+        &[]
+    }
+
     /// The first position whose failure is not taken back any more.
     fn pivot(&self) -> usize {
         usize::MAX
@@ -155,6 +163,10 @@ pub(super) trait Saga: Send + Sync {
 }
 
 /// Every kind of operation that this program knows.
+///
+/// Older and newer servers work side by side. What is queued keeps the steps that it was queued with, and a server takes
+/// it up only if it knows all of them; so a step that does something else than before, or must know more, is a new step
+/// with a new name, and one that is not queued any more stays known until nothing has it.
 const KINDS: &[&str] = &[
     "create-tenant",
     "deploy",
@@ -169,9 +181,18 @@ const KINDS: &[&str] = &[
     "repair",
 ];
 
-/// All of them, each between commas, as the store compares them.
-pub(super) fn kinds() -> String {
-    format!(",{},", KINDS.join(","))
+/// Everything that this program can do, each `kind/step` between commas, as the store compares it.
+pub(super) fn known_steps() -> &'static str {
+    static KNOWN: OnceLock<String> = OnceLock::new();
+    KNOWN.get_or_init(|| {
+        let sagas = KINDS.iter().filter_map(|kind| Some((kind, saga_of(kind)?)));
+        let all = sagas.flat_map(|(kind, saga)| {
+            let steps = saga.steps().iter().chain(saga.retired());
+            steps.map(move |step| format!("{kind}/{}", step.name))
+        });
+        let known: Vec<String> = all.filter(|name| !failpoint::forgets(name)).collect();
+        format!(",{},", known.join(","))
+    })
 }
 
 /// Every kind of operation with the names of its steps, so that a test can see that it has met all of them.

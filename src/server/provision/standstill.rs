@@ -1,4 +1,4 @@
-//! Work that goes no further though no step has failed: what cannot be written down, and what is not understood.
+//! Work that goes no further though no step has failed: what cannot be written down.
 
 use crate::api::operation::OperationError;
 use crate::server::provision::context::Case;
@@ -49,11 +49,4 @@ async fn stop_stuck(inner: &Inner, case: &Case, code: &str, message: String) -> 
     tell(case, Ending::Stuck, inner.parts.clock.now());
     inner.announce(&case.tenant.id);
     Ok(())
-}
-
-/// Work whose steps this program does not know: people are told.
-pub(super) async fn unknown_kind(inner: &Inner, case: &Case) -> Result<(), StoreError> {
-    let kind = &case.operation.kind;
-    let message = format!("this server does not know the steps of `{kind}` as they were queued");
-    stop_stuck(inner, case, "unknown-operation", message).await
 }

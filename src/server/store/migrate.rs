@@ -25,6 +25,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("migrations/0010_signing_keys.sql"),
     ),
     (11, "identities", include_str!("migrations/0011_identities.sql")),
+    (12, "queue", include_str!("migrations/0012_queue.sql")),
 ];
 
 /// The last migration that this program knows.

@@ -11,7 +11,7 @@ use crate::server::store::{StoreError, Tx};
 
 /// Nothing waits or is held for longer than this, in seconds: what lies farther ahead was written before the clock went
 /// back.
-const FARTHEST_SECONDS: i64 = 600;
+pub(super) const FARTHEST_SECONDS: i64 = 600;
 
 /// Who claims.
 #[derive(Clone, Copy, Debug)]
@@ -20,53 +20,93 @@ pub struct Claimer<'a> {
     pub owner: &'a str,
     /// For how long it holds what it claims without a word.
     pub lease_seconds: i64,
-    /// What it can do, each kind between commas: a newer server beside it may queue what it has never heard of.
-    pub kinds: &'a str,
+    /// What it can do, each `kind/step` between commas: a newer server beside it may queue what it has never heard of.
+    pub steps: &'a str,
+    /// How many it can work on at once.
+    pub at_most: usize,
 }
 
-/// Takes the operation that has waited longest, if one may run now.
-///
-/// # Errors
-/// The database fails or the row is bad.
-pub async fn claim(tx: &mut Tx, claimer: Claimer<'_>, now: Time) -> Result<Option<OperationRow>, StoreError> {
-    // PostgreSQL rechecks the outer condition on the row as it is after waiting for its lock, so of two
-    // workers that chose the same row one changes nothing and looks again.
-    tx.fetch_optional(
-        "UPDATE operations SET lease_owner = $1, lease_until = $2, leased_at = $3, fence = fence + 1,
-             updated_at = $3, status = CASE WHEN status = 'queued' THEN 'running' ELSE status END
-         WHERE id = (
-             SELECT id FROM operations
-             WHERE status IN ('queued', 'running', 'undoing') AND (run_at <= $3 OR run_at > $4)
-                 AND (lease_until IS NULL OR lease_until < $3 OR lease_until > $4)
-                 AND $5 LIKE '%,' || kind || ',%'
-             ORDER BY run_at, id LIMIT 1)
-             AND status IN ('queued', 'running', 'undoing') AND (run_at <= $3 OR run_at > $4)
-             AND (lease_until IS NULL OR lease_until < $3 OR lease_until > $4)
-         RETURNING *",
-        vec![
-            claimer.owner.into(),
-            now.plus_seconds(claimer.lease_seconds).into(),
-            now.into(),
-            now.plus_seconds(FARTHEST_SECONDS).into(),
-            claimer.kinds.into(),
-        ],
-    )
-    .await?
-    .map(|row| read(&row))
-    .transpose()
+/// What may be worked on at `$3`; what lies beyond `$4` was written before the clock went back.
+macro_rules! due {
+    () => {
+        "finished_at IS NULL AND status <> 'stuck' AND (run_at <= $3 OR run_at > $4)
+         AND (lease_until IS NULL OR lease_until < $3 OR lease_until > $4)"
+    };
 }
 
-/// Operations that wait for somebody who knows more kinds than these.
+/// Whether the steps in this parameter have all those of the operation.
+macro_rules! known {
+    ($steps:literal) => {
+        concat!(
+            "(",
+            $steps,
+            " LIKE '%,' || operations.kind || '/%' AND NOT EXISTS (
+                 SELECT 1 FROM operation_steps WHERE operation_steps.operation_id = operations.id
+                     AND NOT ",
+            $steps,
+            " LIKE '%,' || operations.kind || '/' || operation_steps.name || ',%'))"
+        )
+    };
+}
+
+macro_rules! claim {
+    ($lock:literal) => {
+        concat!(
+            "WITH due AS MATERIALIZED (
+                 SELECT id FROM operations WHERE ",
+            due!(),
+            " AND ",
+            known!("$5"),
+            " ORDER BY run_at, id LIMIT $6 ",
+            $lock,
+            ")
+             UPDATE operations SET lease_owner = $1, lease_until = $2, leased_at = $3, fence = fence + 1,
+                 updated_at = $3, status = CASE WHEN status = 'queued' THEN 'running' ELSE status END
+             WHERE id IN (SELECT id FROM due) AND ",
+            due!(),
+            " RETURNING *"
+        )
+    };
+}
+
+/// Takes the operations that have waited longest of those that may run now.
 ///
 /// # Errors
 /// The database fails or a row is bad.
-pub async fn list_unknown(tx: &mut Tx, kinds: &str) -> Result<Vec<OperationRow>, StoreError> {
+pub async fn claim(tx: &mut Tx, claimer: Claimer<'_>, now: Time) -> Result<Vec<OperationRow>, StoreError> {
+    let sql = match tx {
+        // One writer at a time.
+        Tx::Sqlite(_) => claim!(""),
+        // Of two workers that look at once neither waits for the other: each locks other rows.
+        Tx::Postgres(_) => claim!("FOR UPDATE SKIP LOCKED"),
+    };
+    let args = vec![
+        claimer.owner.into(),
+        now.plus_seconds(claimer.lease_seconds).into(),
+        now.into(),
+        now.plus_seconds(FARTHEST_SECONDS).into(),
+        claimer.steps.into(),
+        i64::try_from(claimer.at_most).unwrap_or(i64::MAX).into(),
+    ];
+    let rows = tx.fetch_all(sql, args).await?;
+    let mut claimed: Vec<OperationRow> = rows.iter().map(read).collect::<Result<_, _>>()?;
+    claimed.sort_by(|one, other| (one.run_at, &one.id).cmp(&(other.run_at, &other.id)));
+    Ok(claimed)
+}
+
+/// Operations that wait for somebody who knows more steps than these.
+///
+/// # Errors
+/// The database fails or a row is bad.
+pub async fn list_unknown(tx: &mut Tx, steps: &str) -> Result<Vec<OperationRow>, StoreError> {
     tx.fetch_all(
-        "SELECT * FROM operations
-         WHERE status IN ('queued', 'running', 'undoing') AND lease_until IS NULL
-             AND NOT $1 LIKE '%,' || kind || ',%'
-         ORDER BY id LIMIT 100",
-        vec![kinds.into()],
+        concat!(
+            "SELECT * FROM operations
+             WHERE finished_at IS NULL AND status <> 'stuck' AND lease_until IS NULL AND NOT ",
+            known!("$1"),
+            " ORDER BY id LIMIT 100"
+        ),
+        vec![steps.into()],
     )
     .await?
     .iter()
@@ -74,16 +114,19 @@ pub async fn list_unknown(tx: &mut Tx, kinds: &str) -> Result<Vec<OperationRow>,
     .collect()
 }
 
-/// When the next operation of these kinds may be claimed, for the worker's sleep.
+/// When the next operation of these steps may be claimed, for the worker's sleep.
 ///
 /// # Errors
 /// The database fails.
-pub async fn next_run_at(tx: &mut Tx, kinds: &str) -> Result<Option<Time>, StoreError> {
+pub async fn next_run_at(tx: &mut Tx, steps: &str) -> Result<Option<Time>, StoreError> {
     tx.fetch_optional(
-        "SELECT MIN(run_at) AS next FROM operations
-         WHERE status IN ('queued', 'running', 'undoing') AND lease_until IS NULL
-             AND $1 LIKE '%,' || kind || ',%'",
-        vec![kinds.into()],
+        concat!(
+            "SELECT run_at AS next FROM operations
+             WHERE finished_at IS NULL AND status <> 'stuck' AND lease_until IS NULL AND ",
+            known!("$1"),
+            " ORDER BY run_at, id LIMIT 1"
+        ),
+        vec![steps.into()],
     )
     .await?
     .map_or(Ok(None), |row| row.opt_time("next"))
@@ -130,19 +173,23 @@ pub async fn release(
     held(id, rows)
 }
 
-/// Checks that the worker still holds the operation, and marks it as changed. The first write of every transaction
-/// of a worker, so that two of them can not both pass.
+/// Checks that the worker still holds the operation, marks it as changed, and answers how it stands. The first write of
+/// every transaction of a worker, so that two of them can not both pass.
 ///
 /// # Errors
 /// [`StoreError::Fenced`]: somebody else holds it.
-pub async fn check_fence(tx: &mut Tx, (id, fence): (&OperationId, i64), now: Time) -> Result<(), StoreError> {
-    let rows = tx
-        .execute(
-            "UPDATE operations SET updated_at = $3 WHERE id = $1 AND fence = $2",
-            vec![id.as_str().into(), fence.into(), now.into()],
-        )
-        .await?;
-    held(id, rows)
+pub async fn check_fence(
+    tx: &mut Tx,
+    (id, fence): (&OperationId, i64),
+    now: Time,
+) -> Result<OperationStatus, StoreError> {
+    tx.fetch_optional(
+        "UPDATE operations SET updated_at = $3 WHERE id = $1 AND fence = $2 RETURNING status",
+        vec![id.as_str().into(), fence.into(), now.into()],
+    )
+    .await?
+    .ok_or_else(|| StoreError::Fenced { id: id.to_string() })?
+    .word("status")
 }
 
 /// Lets an operation that waits for its next try be taken at once. One that is being worked on stays as it is.

@@ -173,6 +173,17 @@ pub async fn find_unfinished(tx: &mut Tx, tenant: &TenantId) -> Result<Option<Op
     .transpose()
 }
 
+/// The last one that was queued, of any tenant.
+///
+/// # Errors
+/// The database fails or the row is bad.
+pub async fn find_last_id(tx: &mut Tx) -> Result<Option<OperationId>, StoreError> {
+    tx.fetch_optional("SELECT id FROM operations ORDER BY id DESC LIMIT 1", vec![])
+        .await?
+        .map(|row| row.parse("id"))
+        .transpose()
+}
+
 /// Operations of one kind that are not finished, of all tenants.
 ///
 /// # Errors

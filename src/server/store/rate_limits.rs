@@ -31,10 +31,15 @@ impl Filling {
     /// One request at `now`.
     #[must_use]
     pub fn count(&self, full_at: Option<i64>, now: i64) -> Count {
-        // A clock that went back must not lock anybody out for longer than a window.
-        let before = full_at.unwrap_or(now).clamp(now, now.saturating_add(self.window));
+        let full_by = now.saturating_add(self.window);
+        // Servers' clocks differ a little. What lies farther ahead was written before the clock was put back: it must not
+        // lock anybody out.
+        let before = full_at
+            .filter(|full_at| *full_at <= full_by.saturating_add(self.window))
+            .unwrap_or(now)
+            .clamp(now, full_by);
         let after = before.saturating_add(self.cost);
-        let allowed = after <= now.saturating_add(self.window);
+        let allowed = after <= full_by;
         Count {
             allowed,
             full_at: if allowed { after } else { before },
@@ -60,8 +65,10 @@ pub async fn count(
         "INSERT INTO rate_limits AS known (caller, full_at)
          SELECT $1, $2 + $3 WHERE set_config('synchronous_commit', 'off', true) IS NOT NULL
          ON CONFLICT (caller) DO UPDATE
-             SET full_at = LEAST(GREATEST(known.full_at, $2), $2 + $4) + $3
-             WHERE LEAST(GREATEST(known.full_at, $2), $2 + $4) + $3 <= $2 + $4
+             SET full_at = LEAST(GREATEST(CASE WHEN known.full_at > $2 + 2 * $4 THEN $2 ELSE known.full_at END, $2),
+                 $2 + $4) + $3
+             WHERE LEAST(GREATEST(CASE WHEN known.full_at > $2 + 2 * $4 THEN $2 ELSE known.full_at END, $2),
+                 $2 + $4) + $3 <= $2 + $4
          RETURNING full_at",
     )
     .bind(caller)
@@ -103,4 +110,22 @@ pub async fn delete_full(tx: &mut Tx, now: i64) -> Result<u64, StoreError> {
         vec![Value::from(now)],
     )
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Filling;
+
+    #[test]
+    fn a_clock_that_went_back_locks_nobody_out() {
+        let filling = Filling {
+            cost: 10,
+            window: 100,
+        };
+        let used_up = Some(1100);
+        assert!(!filling.count(used_up, 1000).allowed);
+        assert!(!filling.count(used_up, 950).allowed, "another server's clock");
+        let far = filling.count(used_up, 800);
+        assert_eq!((far.allowed, far.full_at), (true, 810));
+    }
 }

@@ -152,6 +152,17 @@ pub async fn insert(tx: &mut Tx, new: &NewTenant, now: Time) -> Result<TenantRow
     }
 }
 
+/// The last one that was made.
+///
+/// # Errors
+/// The database fails or the row is bad.
+pub async fn find_last_id(tx: &mut Tx) -> Result<Option<TenantId>, StoreError> {
+    tx.fetch_optional("SELECT id FROM tenants ORDER BY id DESC LIMIT 1", vec![])
+        .await?
+        .map(|row| row.parse("id"))
+        .transpose()
+}
+
 /// The tenant, if there is one of that id.
 ///
 /// # Errors

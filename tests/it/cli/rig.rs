@@ -11,7 +11,7 @@ use systemprompt::server::world::World;
 
 use crate::cli::browser::Browser;
 use crate::cli::house::PATIENCE;
-pub(crate) use crate::cli::house::{House, Said, finish, said};
+pub(crate) use crate::cli::house::{House, Said, finish, finish_within, said};
 use crate::cli::proxy::Balancer;
 use crate::store::postgres::{Cluster, all_tables};
 
@@ -133,14 +133,19 @@ impl Server {
     pub(crate) fn start_watched() -> Self {
         let port = free_port();
         let mut server = Self::with_ports(port, vec![port]);
-        let folder = server.data.path().join("failpoints");
-        std::fs::create_dir(&folder).expect("a folder");
-        let folder = folder.display().to_string();
-        server.house.set("SYSTEMPROMPT_FAILPOINTS", &folder);
+        server.watch();
         server.up();
         let token = server.token();
         server.house.set("SYSTEMPROMPT_TOKEN", &token);
         server
+    }
+
+    /// Servers that are started from now on do what the tests tell them.
+    pub(crate) fn watch(&mut self) {
+        let folder = self.data.path().join("failpoints");
+        std::fs::create_dir(&folder).expect("a folder");
+        let folder = folder.display().to_string();
+        self.house.set("SYSTEMPROMPT_FAILPOINTS", &folder);
     }
 
     fn failpoints(&self, name: &str) -> PathBuf {
@@ -150,10 +155,15 @@ impl Server {
     /// It dies when it passes this place the next time.
     pub(crate) fn arm(&self, place: &str) {
         let _ = std::fs::remove_file(self.failpoints("fired"));
+        self.tell("armed", place);
+    }
+
+    /// What the servers find in this file from now on.
+    pub(crate) fn tell(&self, name: &str, text: &str) {
         // Written elsewhere first: it must not be read by halves.
-        let mut file = std::fs::File::create(self.failpoints("arming")).expect("a file");
-        file.write_all(place.as_bytes()).expect("writes");
-        std::fs::rename(self.failpoints("arming"), self.failpoints("armed")).expect("renames");
+        let mut file = std::fs::File::create(self.failpoints("telling")).expect("a file");
+        file.write_all(text.as_bytes()).expect("writes");
+        std::fs::rename(self.failpoints("telling"), self.failpoints(name)).expect("renames");
     }
 
     /// Whether it has passed the place that it was armed for.

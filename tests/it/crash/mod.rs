@@ -3,6 +3,7 @@
 
 mod acts;
 mod check;
+mod clock;
 mod disk;
 
 use std::collections::{BTreeSet, VecDeque};

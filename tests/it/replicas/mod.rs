@@ -3,6 +3,7 @@
 mod leases;
 mod moving;
 mod outages;
-mod rig;
+pub(crate) mod rig;
 mod sharing;
+mod versions;
 mod wire;

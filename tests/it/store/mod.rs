@@ -2,6 +2,7 @@
 
 mod audit;
 pub(crate) mod cases;
+mod installation;
 mod logs;
 mod members;
 mod operations;

@@ -22,10 +22,11 @@ pub(crate) const ALL: &[Case] = &[
     ("leases end and are renewed", |store| leases(store).boxed()),
     ("operations follow their states", |store| states(store).boxed()),
     ("a kind that is not known is left", |store| unknown(store).boxed()),
+    ("several are claimed at once", |store| several(store).boxed()),
     ("the queue is told", |store| queue(store).boxed()),
 ];
 
-const KINDS: &str = ",create-tenant,deploy,";
+const STEPS: &str = ",create-tenant/start,deploy/start,deploy/pull,";
 
 async fn queued(store: &Store, clock: &Clock, tenant: &TenantId) -> Result<OperationId, StoreError> {
     let id = OperationId::new(clock.uuid());
@@ -43,13 +44,14 @@ async fn claim(store: &Store, seconds: i64) -> Option<OperationRow> {
     let claimer = Claimer {
         owner: "worker",
         lease_seconds: 20,
-        kinds: KINDS,
+        steps: STEPS,
+        at_most: 1,
     };
-    let claimed = operation_leases::claim(&mut tx, claimer, now)
+    let mut claimed = operation_leases::claim(&mut tx, claimer, now)
         .await
         .expect("claimed");
     tx.commit().await.expect("committed");
-    claimed
+    claimed.pop()
 }
 
 async fn move_to(store: &Store, id: &OperationId, to: OperationStatus) -> Result<(), StoreError> {
@@ -69,16 +71,88 @@ async fn unknown(store: Store) {
     tx.commit().await.expect("committed");
     assert!(claim(&store, 0).await.is_none());
     let mut tx = store.begin_read().await.expect("begun");
-    let left = operation_leases::list_unknown(&mut tx, KINDS)
+    let left = operation_leases::list_unknown(&mut tx, STEPS)
         .await
         .expect("read");
     assert_eq!(left.iter().map(|row| &row.id).collect::<Vec<_>>(), [&id]);
     assert_eq!(
-        operation_leases::next_run_at(&mut tx, KINDS).await.expect("read"),
+        operation_leases::next_run_at(&mut tx, STEPS).await.expect("read"),
         None
     );
-    let more = operation_leases::list_unknown(&mut tx, ",ploy,").await;
+    let more = operation_leases::list_unknown(&mut tx, ",ploy/start,ploy/pull,").await;
     assert!(more.expect("read").is_empty());
+    drop(tx);
+    // The kind is known, but not one of its steps.
+    let mut tx = store.begin().await.expect("begun");
+    tx.execute("UPDATE operations SET kind = 'deploy'", vec![])
+        .await
+        .expect("executed");
+    tx.execute(
+        "UPDATE operation_steps SET name = 'warm-up' WHERE position = 1",
+        vec![],
+    )
+    .await
+    .expect("executed");
+    tx.commit().await.expect("committed");
+    assert!(claim(&store, 0).await.is_none());
+    let mut tx = store.begin_read().await.expect("begun");
+    let left = operation_leases::list_unknown(&mut tx, STEPS)
+        .await
+        .expect("read");
+    assert_eq!(left.len(), 1);
+    assert_eq!(
+        operation_leases::next_run_at(&mut tx, STEPS).await.expect("read"),
+        None
+    );
+    drop(tx);
+    let mut tx = store.begin().await.expect("begun");
+    tx.execute(
+        "UPDATE operation_steps SET name = 'ull' WHERE position = 1",
+        vec![],
+    )
+    .await
+    .expect("executed");
+    tx.commit().await.expect("committed");
+    assert!(claim(&store, 0).await.is_none(), "a part of a name is none");
+    let mut tx = store.begin().await.expect("begun");
+    tx.execute("DELETE FROM operation_steps WHERE position = 1", vec![])
+        .await
+        .expect("executed");
+    tx.commit().await.expect("committed");
+    assert_eq!(claim(&store, 0).await.map(|row| row.id), Some(id));
+}
+
+async fn several(store: Store) {
+    let clock = Clock::manual(NOW);
+    let mut ids = Vec::new();
+    for name in ["one", "two", "three", "four", "five"] {
+        let row = tenant(&store, &clock, name).await;
+        ids.push(queued(&store, &clock, &row.id).await.expect("queued"));
+    }
+    let claim = |at_most: usize| {
+        let store = store.clone();
+        async move {
+            let mut tx = store.begin().await.expect("begun");
+            let claimer = Claimer {
+                owner: "worker",
+                lease_seconds: 20,
+                steps: STEPS,
+                at_most,
+            };
+            let claimed = operation_leases::claim(&mut tx, claimer, NOW)
+                .await
+                .expect("claimed");
+            tx.commit().await.expect("committed");
+            claimed.into_iter().map(|row| row.id).collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(claim(2).await, ids[..2], "the oldest, in their order");
+    let (one, other) = tokio::join!(claim(2), claim(2));
+    let mut rest = [one, other].concat();
+    rest.extend(claim(9).await);
+    rest.sort();
+    assert_eq!(rest, ids[2..], "each once");
+    assert!(claim(9).await.is_empty());
 }
 
 async fn one_at_a_time(store: Store) {
@@ -181,7 +255,7 @@ async fn leases(store: Store) {
         .await
         .expect("released");
     assert_eq!(
-        operation_leases::next_run_at(&mut tx, KINDS).await.expect("read"),
+        operation_leases::next_run_at(&mut tx, STEPS).await.expect("read"),
         Some(later)
     );
     tx.commit().await.expect("committed");

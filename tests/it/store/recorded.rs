@@ -72,7 +72,7 @@ fn value(cell: &Json, later: bool) -> Value {
 }
 
 /// Writes recorded rows as the version that recorded them did: columns that came later are not named.
-async fn write(store: &Store, recording: &Map<String, Json>, later: bool) {
+pub(crate) async fn write(store: &Store, recording: &Map<String, Json>, later: bool) {
     let mut tx = store.begin().await.expect("begun");
     for (table, rows) in recording {
         if SEEDED.contains(&table.as_str()) || table == "audit" {
@@ -224,7 +224,7 @@ fn in_order() -> [&'static str; 17] {
     ]
 }
 
-fn cells(row: &sqlx::sqlite::SqliteRow) -> Json {
+pub(crate) fn cells(row: &sqlx::sqlite::SqliteRow) -> Json {
     let cell = |name: &str| match row.try_get::<Option<i64>, _>(name) {
         Ok(number) => json!(number),
         Err(_) => json!(row.try_get::<Option<String>, _>(name).expect("a text")),
