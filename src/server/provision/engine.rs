@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::api::time::Time;
+use crate::server::clock::Clock;
 use crate::server::provision::drive::drive;
 use crate::server::provision::saga::known_steps;
 use crate::server::provision::{Inner, Provision};
@@ -18,6 +19,8 @@ const STOP_WITHIN: Duration = Duration::from_secs(7);
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// A clock is set right by small steps all the time.
 const JUMP_MILLIS: i64 = 2000;
+/// The clock and the time that passes are read at once, as far as that goes.
+const READ_WITHIN: Duration = Duration::from_millis(100);
 /// For how long the lease of a dropped step may take to be given back.
 const ABORT_WITHIN: Duration = Duration::from_secs(1);
 
@@ -80,7 +83,7 @@ async fn claim_for_ever(inner: std::sync::Arc<Inner>) {
     let slots = std::sync::Arc::new(Semaphore::new(inner.parts.settings.workers.max(1)));
     let owner = inner.parts.settings.worker.clone();
     let mut looked: Option<tokio::time::Instant> = None;
-    let mut pace = Pace::new(inner.parts.clock.now());
+    let mut pace = Pace::look(&inner.parts.clock);
     loop {
         let slot = tokio::select! {
             slot = slots.clone().acquire_owned() => slot,
@@ -90,7 +93,7 @@ async fn claim_for_ever(inner: std::sync::Arc<Inner>) {
         if inner.signals.stop.is_cancelled() {
             return;
         }
-        if let Some(seconds) = pace.jumped(inner.parts.clock.now()) {
+        if let Some(seconds) = pace.jumped(&inner.parts.clock) {
             drop(slot);
             hold_still(&inner, seconds).await;
             continue;
@@ -140,18 +143,23 @@ struct Pace {
 }
 
 impl Pace {
-    fn new(clock: Time) -> Self {
-        Self {
-            looked: tokio::time::Instant::now(),
-            clock,
+    fn look(clock: &Clock) -> Self {
+        let mut before = tokio::time::Instant::now();
+        loop {
+            let (clock, looked) = (clock.now(), tokio::time::Instant::now());
+            // A thread that waits for its turn between the two would take its wait for a jump.
+            if looked - before <= READ_WITHIN {
+                return Self { looked, clock };
+            }
+            before = tokio::time::Instant::now();
         }
     }
 
     /// By how many seconds the clock was moved since it was looked at last, if it was.
-    fn jumped(&mut self, clock: Time) -> Option<i64> {
-        let before = std::mem::replace(self, Self::new(clock));
-        let passed = i64::try_from(before.looked.elapsed().as_millis()).unwrap_or(i64::MAX);
-        let moved = clock.as_millis() - before.clock.as_millis().saturating_add(passed);
+    fn jumped(&mut self, clock: &Clock) -> Option<i64> {
+        let before = std::mem::replace(self, Self::look(clock));
+        let passed = i64::try_from((self.looked - before.looked).as_millis()).unwrap_or(i64::MAX);
+        let moved = self.clock.as_millis() - before.clock.as_millis().saturating_add(passed);
         (moved.abs() > JUMP_MILLIS).then_some(moved / 1000)
     }
 }
