@@ -26,7 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("server::front", &["api", "server::listening"]),
     ("server::containers", &["api"]),
     // Places at which a debug build can be told to die: whoever writes or calls passes them.
-    ("server::failpoint", &[]),
+    ("server::failpoint", &["server::clock"]),
     // The pretended machines of the fakes, one world for all three.
     ("server::world", &["api", "server::failpoint"]),
     ("server::store", &["api", "server::clock"]),
