@@ -23,8 +23,8 @@ use crate::server::registry::{Gate, GateError, GateSettings};
 use crate::server::replica::{self, MASTER_KEY, ReplicaError};
 use crate::server::store::acts::{self, Act};
 use crate::server::store::{
-    Store, StoreError, idempotency_keys, operations, rate_limits, settings, signing_keys, tenants, used_identities,
-    web_sessions,
+    Store, StoreError, idempotency_keys, operations, rate_limits, settings, signing_keys, tenants,
+    used_identities, web_sessions,
 };
 use crate::server::vault::{KeySource, Vault, VaultError};
 
