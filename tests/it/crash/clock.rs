@@ -160,7 +160,7 @@ async fn started_meanwhile(api: &mut Api, first: &str, second: &str) -> String {
         third.as_str() > second && second > first,
         "{first}, {second}, {third}"
     );
-    let removed = api.owner.ask(Method::DELETE, &first).await;
+    let removed = api.owner.ask(Method::DELETE, first).await;
     api.owner.succeeded(&removed).await;
     assert_eq!(
         kinds(api, first).await,
