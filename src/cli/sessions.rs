@@ -39,7 +39,8 @@ pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     match args.verb {
         Verb::List => {
             let sessions = client.list_sessions().await?;
-            context.ui().result(&sessions, || table(&sessions))
+            let document = json!({ "sessions": sessions });
+            context.ui().result(&document, || table(&sessions))
         }
         Verb::End(args) => {
             let ending = match args.session {
