@@ -138,7 +138,8 @@ fn the_checklist_says_what_is_so() {
     server.house.put("password", "a password of the operator's\n");
     let password = server.house.path("password");
     set_mode(&password, 0o644);
-    let careless = check(&["--admin-password-file", &password.display().to_string()]);
+    let file = password.display().to_string();
+    let careless = check(&["--admin-email", "operator@example.com", "--admin-password-file", &file]);
     assert_eq!(standing(&careless.json(), "file-modes"), "fail");
 }
 

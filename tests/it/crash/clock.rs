@@ -43,10 +43,16 @@ async fn put_back(mut api: Api) {
     let fourth = api.owner.checkout("fourth").await;
     assert_eq!(fourth.status, 201, "{}", fourth.text());
     begun(&api, before).await;
-    api.server.tell("clock", "0");
+    put_clock(&api, "0").await;
     let ended = api.owner.succeeded(&fourth).await;
     nobody_took_it_over(&api, &ended);
     assert!(format!("/api/v1/tenants/{}", text(&ended["tenant_id"])) > third);
+}
+
+/// Servers look every 20 ms what their clock shall say.
+async fn put_clock(api: &Api, seconds: &str) {
+    api.server.tell("clock", seconds);
+    tokio::time::sleep(Duration::from_secs(1)).await;
 }
 
 /// Makes the next creation of a volume take so long; answers how many there were.
@@ -85,7 +91,7 @@ async fn what_is_held_stays_held(api: &Api, first: &str, deployed_at: &str) -> S
         .house
         .start(&["tenant", "create", "second", "--plan", "free", "--yes"]);
     begun(api, before).await;
-    api.server.tell("clock", AN_HOUR_AGO);
+    put_clock(api, AN_HOUR_AGO).await;
     // Something else is in the queue, so that workers look at it.
     let restarted = api.owner.post_empty(&format!("{first}/restart")).await;
     assert_eq!(restarted.status, 202, "{}", restarted.text());
