@@ -281,7 +281,7 @@ async fn a_tenant_writes_so_much_at_once_and_no_more() {
     other.begin().await;
     assert_eq!(
         client.get("tags/list").await.status,
-        404,
+        200,
         "who reads is not held up"
     );
     drop(wires);
