@@ -185,8 +185,8 @@ impl Store {
             // Flushed by `Group`, once for all commits that wait.
             .synchronous(SqliteSynchronous::Normal)
             .foreign_keys(true)
-            // Only another program can hold the file; several such waits must fit into the time of one request.
-            .busy_timeout(Duration::from_secs(4));
+            // Only another program can hold the file. A request waits behind others, and again for its refusal's record.
+            .busy_timeout(Duration::from_millis(2500));
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .connect_with(options.clone())

@@ -48,7 +48,7 @@ fn a_locked_database_is_waited_for_and_nothing_is_lost() {
         let other = Store::open_sqlite(&path).await.expect("opened");
         let lock = other.begin().await.expect("locked");
         let answer = caller.get("/readyz").await;
-        refused(&answer, "took no write within");
+        refused(&answer, "the database ");
         // It waits for a while, then says why.
         let answer = caller.post("/api/v1/checkout", &free("late")).await;
         refused(&answer, "is locked by another program");
