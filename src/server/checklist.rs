@@ -11,8 +11,7 @@ use crate::server::clock::Clock;
 use crate::server::config::{Environment, ServeFlags, Settings};
 use crate::server::error::ServerError;
 use crate::server::front::tls::{self, Tls};
-use crate::server::installation::Installation;
-use crate::server::opening::master_key;
+use crate::server::opening::{existing, master_key};
 use crate::server::safety::{Finding, Standing, WELL_KNOWN, is_exposed, of_settings};
 use crate::server::store::postgres::Power;
 use crate::server::store::{Store, accounts, audit};
@@ -44,10 +43,7 @@ pub async fn check(flags: ServeFlags, clock: &Clock) -> Result<Vec<Finding>, Ser
     let shown_password = flags.show_a_password();
     let given = flags.secret_files();
     let settings = Settings::resolve(flags, &Environment::read())?;
-    let installation = match settings.data.postgres {
-        Some(_) => Installation::open(&settings.data.directory)?,
-        None => Installation::find(&settings.data.directory)?,
-    };
+    let installation = existing(&settings.data)?;
     let vault = master_key(&installation, &settings.data, clock);
     let weak = vault.as_ref().is_ok_and(|vault| vault.is_weak());
     let public_url = settings.public_url_at(settings.listen);

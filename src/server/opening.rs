@@ -60,16 +60,24 @@ pub async fn open_store(installation: &Installation, settings: &Settings) -> Res
     }
 }
 
+/// The installation that is there; a database that several servers share needs no folder of this one's to be.
+///
+/// # Errors
+/// There is none, or its folder cannot be used.
+pub fn existing(data: &DataSettings) -> Result<Installation, ServerError> {
+    Ok(match data.postgres {
+        Some(_) => Installation::open(&data.directory)?,
+        None => Installation::find(&data.directory)?,
+    })
+}
+
 /// The database and the master key, for work on keys beside running servers.
 ///
 /// # Errors
 /// There is no installation, its database lacks migrations, or the key is not the one that sealed its secrets.
 pub async fn for_keys(flags: DataFlags, clock: &Clock) -> Result<(Store, Vault), ServerError> {
     let data = DataSettings::resolve(flags, &Environment::read())?;
-    let installation = match data.postgres {
-        Some(_) => Installation::open(&data.directory)?,
-        None => Installation::find(&data.directory)?,
-    };
+    let installation = existing(&data)?;
     let vault = master_key(&installation, &data, clock)?;
     let store = installation.store(data.postgres.as_ref()).await?;
     store.migrate_check().await?;
@@ -86,10 +94,7 @@ pub async fn for_keys(flags: DataFlags, clock: &Clock) -> Result<(Store, Vault),
 /// There is no installation, its database lacks migrations, or the signing key is not the one of its servers.
 pub async fn for_ring(flags: DataFlags, clock: &Clock) -> Result<Auth, ServerError> {
     let data = DataSettings::resolve(flags, &Environment::read())?;
-    let installation = match data.postgres {
-        Some(_) => Installation::open(&data.directory)?,
-        None => Installation::find(&data.directory)?,
-    };
+    let installation = existing(&data)?;
     let in_folder = || installation.directory().join(auth_keys::FILE);
     let keys = Keys::open_file(&data.signing_key_file.clone().unwrap_or_else(in_folder))?;
     let store = installation.store(data.postgres.as_ref()).await?;

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use clap::ValueEnum as _;
 use console::{AnsiCodeIterator, style};
 
 use crate::api::log::{LogLine, LogQuery, LogSource};
@@ -72,9 +73,12 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         }),
     };
     let (mut outcome, mut count) = (Ok(()), 0_u64);
+    let source = args.source.and_then(|source| source.to_possible_value());
+    let source = source.map(|source| format!(" --source {}", source.get_name()));
+    let source = source.unwrap_or_default();
     let go_on = |since: Option<Time>| {
         let since = since.map(|since| format!(" --since {since}")).unwrap_or_default();
-        context.set_go_on(format!("systemprompt tenant logs {id} --follow{since}"));
+        context.set_go_on(format!("systemprompt tenant logs {id} --follow{source}{since}"));
     };
     if args.follow {
         go_on(since);

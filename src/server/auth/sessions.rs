@@ -205,18 +205,7 @@ impl Auth {
 mod tests {
     use super::{GRACE_SECONDS, GrantError};
     use crate::api::oauth::TokenResponse;
-    use crate::server::auth::testing::{Bench, bench};
-
-    async fn signed_in(bench: &Bench) -> TokenResponse {
-        let mut tx = bench.auth.store.begin().await.expect("transaction");
-        let tokens = bench
-            .auth
-            .start_session(&mut tx, &bench.account, "read deploy", "laptop")
-            .await
-            .expect("session");
-        tx.commit().await.expect("committed");
-        tokens
-    }
+    use crate::server::auth::testing::{bench, signed_in};
 
     fn refresh_of(tokens: &TokenResponse) -> String {
         tokens
@@ -230,7 +219,7 @@ mod tests {
     #[tokio::test]
     async fn a_lost_answer_is_given_again() {
         let bench = bench().await;
-        let first = refresh_of(&signed_in(&bench).await);
+        let first = refresh_of(&signed_in(&bench.auth, &bench, "read deploy").await);
         let second = refresh_of(&bench.auth.refresh(&first).await.expect("fresh pair"));
         bench.clock.advance_seconds(GRACE_SECONDS);
         let again = refresh_of(&bench.auth.refresh(&first).await.expect("the same pair again"));
@@ -242,7 +231,7 @@ mod tests {
     #[tokio::test]
     async fn an_old_token_ends_the_session() {
         let bench = bench().await;
-        let tokens = signed_in(&bench).await;
+        let tokens = signed_in(&bench.auth, &bench, "read deploy").await;
         let first = refresh_of(&tokens);
         let second = refresh_of(&bench.auth.refresh(&first).await.expect("fresh pair"));
         bench.clock.advance_seconds(GRACE_SECONDS + 1);
@@ -269,7 +258,7 @@ mod tests {
     #[tokio::test]
     async fn one_older_than_the_previous_ends_it_even_at_once() {
         let bench = bench().await;
-        let first = refresh_of(&signed_in(&bench).await);
+        let first = refresh_of(&signed_in(&bench.auth, &bench, "read deploy").await);
         let second = refresh_of(&bench.auth.refresh(&first).await.expect("fresh pair"));
         let third = refresh_of(&bench.auth.refresh(&second).await.expect("fresh pair"));
         assert!(bench.auth.refresh(&first).await.is_err());
@@ -279,7 +268,7 @@ mod tests {
     #[tokio::test]
     async fn a_made_up_token_ends_nothing() {
         let bench = bench().await;
-        let first = refresh_of(&signed_in(&bench).await);
+        let first = refresh_of(&signed_in(&bench.auth, &bench, "read deploy").await);
         let mut forged = first.clone();
         forged.pop();
         forged.push(if first.ends_with('A') { 'B' } else { 'A' });
@@ -290,7 +279,7 @@ mod tests {
     #[tokio::test]
     async fn access_ends_with_the_session_and_after_ten_minutes() {
         let bench = bench().await;
-        let tokens = signed_in(&bench).await;
+        let tokens = signed_in(&bench.auth, &bench, "read deploy").await;
         let access = tokens.access_token.expose();
         assert_eq!(
             bench.auth.authenticate(access).await.expect("good").account_id,

@@ -10,19 +10,9 @@ use serde_json::{Value, json};
 use crate::api::oauth::TokenResponse;
 use crate::server::auth::keys::Keys;
 use crate::server::auth::signing::OVERLAP_SECONDS;
-use crate::server::auth::testing::{Bench, bench};
+use crate::server::auth::testing::{Bench, bench, signed_in};
 use crate::server::auth::{Auth, AuthError};
 use crate::server::store::signing_keys::KeyState;
-
-async fn signed_in(auth: &Auth, bench: &Bench) -> TokenResponse {
-    let mut tx = auth.store.begin().await.expect("transaction");
-    let tokens = auth
-        .start_session(&mut tx, &bench.account, "read", "laptop")
-        .await
-        .expect("session");
-    tx.commit().await.expect("committed");
-    tokens
-}
 
 /// Another server over the same database.
 fn second(bench: &Bench) -> Auth {
@@ -43,11 +33,11 @@ fn kid(token: &str) -> String {
 async fn a_rotation_ends_no_token_and_the_next_key_was_known() {
     let bench = bench().await;
     let (one, two) = (&bench.auth, second(&bench));
-    let old = signed_in(one, &bench).await;
+    let old = signed_in(one, &bench, "read").await;
     let published = one.public_keys().await.expect("published");
     assert_eq!(published.len(), 2);
     two.rotate_ring(false).await.expect("rotated");
-    let new = signed_in(one, &bench).await;
+    let new = signed_in(one, &bench, "read").await;
     let (old, new) = (old.access_token.expose(), new.access_token.expose());
     assert_ne!(kid(old), kid(new));
     assert!(
@@ -83,7 +73,7 @@ async fn a_rotation_ends_no_token_and_the_next_key_was_known() {
 #[tokio::test]
 async fn a_forgotten_ring_ends_every_token_and_no_session() {
     let bench = bench().await;
-    let tokens = signed_in(&bench.auth, &bench).await;
+    let tokens = signed_in(&bench.auth, &bench, "read").await;
     second(&bench).rotate_ring(true).await.expect("forgotten");
     assert!(
         bench
@@ -111,7 +101,7 @@ async fn rotations_at_once_leave_one_key_that_signs() {
     let ring = bench.auth.ring().await.expect("read");
     let count = |state| ring.iter().filter(|key| key.state == state).count();
     assert_eq!((count(KeyState::Signs), count(KeyState::Next)), (1, 1));
-    let tokens = signed_in(&two, &bench).await;
+    let tokens = signed_in(&two, &bench, "read").await;
     assert!(
         bench
             .auth
@@ -139,7 +129,7 @@ struct Good {
 
 impl Good {
     async fn of(bench: &Bench) -> Self {
-        let tokens = signed_in(&bench.auth, bench).await;
+        let tokens = signed_in(&bench.auth, bench, "read").await;
         let token = tokens.access_token.expose();
         let (header, claims) = (part(token, 0), part(token, 1));
         let good = Self {

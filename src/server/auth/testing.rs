@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::api::id::AccountId;
+use crate::api::oauth::TokenResponse;
 use crate::api::time::Time;
 use crate::server::auth::Auth;
 use crate::server::auth::keys::Keys;
@@ -14,6 +15,17 @@ pub(crate) struct Bench {
     pub(crate) clock: Clock,
     pub(crate) account: AccountId,
     _directory: tempfile::TempDir,
+}
+
+/// A program that has signed in to the account.
+pub(crate) async fn signed_in(auth: &Auth, bench: &Bench, scopes: &str) -> TokenResponse {
+    let mut tx = auth.store.begin().await.expect("transaction");
+    let tokens = auth
+        .start_session(&mut tx, &bench.account, scopes, "laptop")
+        .await
+        .expect("session");
+    tx.commit().await.expect("committed");
+    tokens
 }
 
 pub(crate) async fn bench() -> Bench {

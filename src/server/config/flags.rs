@@ -88,6 +88,7 @@ impl ServeFlags {
     #[must_use]
     pub fn secret_files(&self) -> Vec<PathBuf> {
         let files = [&self.admin_password_file, &self.data.database_url_file];
-        files.into_iter().flatten().cloned().collect()
+        let files = files.into_iter().flatten().cloned();
+        files.chain(self.sign_in.secret_files()).collect()
     }
 }

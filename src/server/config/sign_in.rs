@@ -1,6 +1,6 @@
 //! Settings that say by which providers of identities (OpenID Connect) people may sign in.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::api::secret::SecretText;
 use crate::server::auth::providers::ProviderSettings;
@@ -24,6 +24,17 @@ pub struct SignInFlags {
     /// given several times [env: `SYSTEMPROMPT_OIDC_SIGN_UP`, separated by spaces] [default: nobody]
     #[arg(long = "oidc-sign-up", value_name = "NAME=DOMAIN")]
     pub oidc_sign_up: Vec<String>,
+}
+
+impl SignInFlags {
+    /// Files that hold a client secret.
+    pub(super) fn secret_files(&self) -> impl Iterator<Item = PathBuf> {
+        let files = self
+            .oidc_secret_files
+            .iter()
+            .filter_map(|text| text.split_once('='));
+        files.map(|(_, file)| PathBuf::from(file))
+    }
 }
 
 /// The providers, from flags and environment; reads the files with their secrets.

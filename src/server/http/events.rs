@@ -143,8 +143,12 @@ fn stream_events(app: App, caller: Principal, tenant: TenantId, (since, seat): (
     response
 }
 
-/// A stream that keeps its seat until it has ended or nobody reads it any more.
-pub fn held<S: Stream + Send>(stream: S, seat: Seat) -> impl Stream<Item = S::Item> + Send {
+/// A stream that keeps its seat, where it has one, until it has ended or nobody reads it any more.
+pub fn held<S: Stream + Send>(
+    stream: S,
+    seat: impl Into<Option<Seat>>,
+) -> impl Stream<Item = S::Item> + Send {
+    let seat = seat.into();
     stream.map(move |item| {
         let _kept = &seat;
         item

@@ -17,7 +17,7 @@ use crate::api::log::{CONTENT_TYPE, LogLine, LogQuery};
 use crate::api::oauth::Scope;
 use crate::server::http::App;
 use crate::server::http::error::{Answer, ApiError, chain};
-use crate::server::http::events::{last_event_id, wants_stream};
+use crate::server::http::events::{held, last_event_id, wants_stream};
 use crate::server::http::extract::{Caller, Ids, Params};
 use crate::server::http::limits::sit;
 use crate::server::provision::LogLines;
@@ -59,11 +59,8 @@ async fn list_logs(
     let shut_out = app.clone().until_shut_out(caller, id);
     let lines = good_lines(lines)
         .take_until(app.stopping.clone().cancelled_owned())
-        .take_until(Box::pin(shut_out))
-        .map(move |line| {
-            let _kept = &seat;
-            line
-        });
+        .take_until(Box::pin(shut_out));
+    let lines = held(lines, seat);
     let mut response = if wants_stream(&headers) {
         stream_lines(lines)
     } else if accepts(&headers, "text/plain") {

@@ -247,7 +247,7 @@ pub trait Provider: Send + Sync {
     ) -> Result<bool, ProviderError> {
         self.probe(spec, machine_id, asked).await
     }
-    /// Lets the edge find this machine under the tenant's name, in addition to those it finds already.
+    /// Lets the edge find this machine at its release's address, in addition to those it finds already.
     async fn attach_traffic(&self, spec: &TenantSpec, machine_id: &str) -> Result<(), ProviderError>;
     /// Ids of this tenant's machines (running or not), newest first; one-off commands are not among them.
     async fn list_machines(&self, spec: &TenantSpec) -> Result<Vec<String>, ProviderError>;

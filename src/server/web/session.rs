@@ -93,8 +93,7 @@ pub(super) fn safe_next(next: Option<&str>) -> String {
 /// The cookie of a browser that was just let in.
 #[must_use]
 pub(super) fn signed_in_cookie(app: &App, signed_in: &WebSignIn) -> Cookie<'static> {
-    // It ends with the browser, or by the server's own reckoning.
-    cookie(app, SESSION, signed_in.cookie.expose().to_owned())
+    kept_cookie(app, SESSION, signed_in.cookie.expose().to_owned())
 }
 
 /// The cookie that takes the place of the one before and ends at once.
@@ -103,21 +102,17 @@ pub(super) fn signed_out_cookie(app: &App) -> Cookie<'static> {
     ended_cookie(app, SESSION)
 }
 
-/// A cookie in which the browser keeps something that says by itself how long it is good for.
-#[must_use]
-pub(super) fn kept_cookie(app: &App, name: &str, value: String) -> Cookie<'static> {
-    cookie(app, name, value)
-}
-
 /// The end of a cookie.
 #[must_use]
 pub(super) fn ended_cookie(app: &App, name: &str) -> Cookie<'static> {
-    let mut cookie = cookie(app, name, String::new());
+    let mut cookie = kept_cookie(app, name, String::new());
     cookie.make_removal();
     cookie
 }
 
-fn cookie(app: &App, name: &str, value: String) -> Cookie<'static> {
+/// A cookie that the browser keeps until it is closed; what is in it says by itself how long it is good for.
+#[must_use]
+pub(super) fn kept_cookie(app: &App, name: &str, value: String) -> Cookie<'static> {
     let mut cookie = Cookie::new(cookie_name(app, name), value);
     cookie.set_path("/");
     cookie.set_http_only(true);

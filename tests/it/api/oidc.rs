@@ -8,6 +8,7 @@ use systemprompt::api::oauth::{CLIENT_ID, DEVICE_GRANT};
 
 use crate::api::identity::{Browser, CLIENT, Provider, SECRET};
 use crate::api::rig::{Api, PASSWORD, text};
+use crate::api::sign_in::hidden;
 use crate::api::trust::signed;
 use crate::cli::rig::Server;
 use crate::gate::harness::Answer;
@@ -61,16 +62,6 @@ impl Place {
         acts.sort();
         acts
     }
-}
-
-fn hidden(page: &Answer, name: &str) -> String {
-    let page = page.text();
-    let field = format!("name=\"{name}\" value=\"");
-    let rest = page
-        .split_once(&field)
-        .unwrap_or_else(|| panic!("no `{name}`: {page}"))
-        .1;
-    rest.split('"').next().unwrap_or_default().to_owned()
 }
 
 fn of(email: &str) -> Value {

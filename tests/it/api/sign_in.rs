@@ -121,7 +121,7 @@ impl Browser {
 }
 
 /// The value of a hidden field.
-fn hidden(page: &Answer, name: &str) -> String {
+pub(crate) fn hidden(page: &Answer, name: &str) -> String {
     let page = page.text();
     let field = format!("name=\"{name}\" value=\"");
     let rest = page

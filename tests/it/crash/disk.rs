@@ -48,7 +48,11 @@ fn a_locked_database_is_waited_for_and_nothing_is_lost() {
         let other = Store::open_sqlite(&path).await.expect("opened");
         let lock = other.begin().await.expect("locked");
         let answer = caller.get("/readyz").await;
-        refused(&answer, "the database ");
+        // Whoever is first in line is told by the database itself, before the line is given up.
+        let detail = text(&answer.json()["detail"]);
+        let told = ["took no write within", "is locked by another program"];
+        assert!(told.iter().any(|told| detail.contains(told)), "{detail}");
+        assert_eq!(answer.status, 503);
         // It waits for a while, then says why.
         let answer = caller.post("/api/v1/checkout", &free("late")).await;
         refused(&answer, "is locked by another program");

@@ -253,7 +253,7 @@ impl Provider for DockerProvider {
         let writable_root = self.prepare(spec).await?;
         let container = render::machine(spec, &names, writable_root);
         self.engine.create_container(&container).await?;
-        // It may have its name at once: nobody asks for it before it is told to.
+        // It may have its address at once: nobody is sent there before the edge is told to.
         let made = self.get(&container.name).await?;
         self.join_edge(&spec.tenant, &made, spec.release).await?;
         Ok(Made {
