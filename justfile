@@ -27,9 +27,13 @@ check:
     cargo test --locked --quiet --test architecture --test supply_chain
     if command -v cargo-deny >/dev/null; then cargo deny check licenses bans sources; fi
 
-# Measure what the performance goals are about
+# Measure what the performance goals are about; `--write` puts the figures into docs/performance.md
 bench *arguments:
-    cargo bench --locked "$@"
+    scripts/bench "$@"
+
+# The same with few rounds and small inputs, to see that all of it runs
+bench-quick *arguments:
+    scripts/bench --quick "$@"
 
 # Sign in to a server
 login *arguments: build

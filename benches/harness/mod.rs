@@ -1,0 +1,5 @@
+//! How benches measure and tell.
+
+pub(crate) mod contest;
+pub(crate) mod report;
+pub(crate) mod run;
