@@ -3,3 +3,5 @@
 pub(crate) mod contest;
 pub(crate) mod report;
 pub(crate) mod run;
+pub(crate) mod sink;
+pub(crate) mod tree;

@@ -1,5 +1,6 @@
 //! The waits: a file each.
 
+mod context;
 mod start;
 
 use crate::Scale;
@@ -9,4 +10,4 @@ use crate::harness::contest::{Measured, Outcome};
 pub(crate) type Bench = fn(Scale) -> Outcome<Vec<Measured>>;
 
 /// Every bench, by name, in the order in which they run.
-pub(crate) const ALL: &[(&str, Bench)] = &[("start", start::bench)];
+pub(crate) const ALL: &[(&str, Bench)] = &[("start", start::bench), ("context", context::bench)];
