@@ -103,6 +103,8 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("server::listening", &[]),
+    // The socket by which the edge asks who visits.
+    ("server::edge_door", &[]),
     ("server::config", SETTINGS),
 ];
 

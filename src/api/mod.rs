@@ -4,6 +4,7 @@ pub mod account;
 pub mod audit;
 pub mod checkout;
 pub mod drift;
+pub mod edge_session;
 pub mod event;
 pub mod health;
 pub mod id;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::api::edge_session::EdgeSessions;
 use crate::api::id::{AccountId, OperationId, ResourceId, TenantId};
 use crate::api::name::TenantName;
 use crate::api::operation::OperationSummary;
@@ -74,6 +75,9 @@ pub struct Tenant {
     pub url: String,
     /// The release that serves, if one does.
     pub current_release: Option<u32>,
+    /// Who is let in by the edge; absent where nobody is asked who they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<EdgeSessions>,
     /// The one-time token for its credentials, until they are confirmed. Only its owner sees it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_token: Option<String>,
@@ -96,6 +100,9 @@ pub struct TenantPatch {
     /// Suspend or activate it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<WantedStatus>,
+    /// Who is let in by the edge from now on; `{"who": "off"}` asks nobody any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<EdgeSessions>,
 }
 
 /// The two states that an owner may ask for.

@@ -62,6 +62,9 @@ pub enum ServerError {
         #[source]
         source: std::io::Error,
     },
+    /// Where the edge asks who visits.
+    #[error("failed to make the folder in which the edge asks who visits")]
+    Door(#[source] std::io::Error),
     /// Accounts and keys.
     #[error("failed to prepare accounts")]
     Auth(#[from] AuthError),

@@ -9,6 +9,7 @@ pub mod config;
 pub mod containers;
 pub mod databases;
 pub mod edge;
+pub mod edge_door;
 pub mod error;
 pub mod failpoint;
 pub mod front;
@@ -53,7 +54,7 @@ use crate::server::databases::postgres::PostgresDatabases;
 use crate::server::databases::{DatabaseSettings, TenantDatabases};
 use crate::server::edge::caddy::CaddyEdge;
 use crate::server::edge::fake::FakeEdge;
-use crate::server::edge::{Edge, EdgeSettings};
+use crate::server::edge::{DOOR, Edge, EdgeSettings};
 pub use crate::server::error::ServerError;
 use crate::server::front::tls::Tls;
 use crate::server::http::{App, Limits};
@@ -278,6 +279,7 @@ async fn boot(flags: ServeFlags, clock: Clock, tell: impl FnOnce(Ready)) -> Resu
     provision.start().await?;
     provision.observe();
     app.tasks.spawn(sweep(app.clone()));
+    open_door(&installation, &app)?;
     let registry = http::recorded(gate.router(), &app);
     let router = http::router(&app).merge(web::router(&app)).merge(registry);
     let router = behind_front(http::observed(router, &app), &settings, &public_url);
@@ -293,6 +295,15 @@ async fn boot(flags: ServeFlags, clock: Clock, tell: impl FnOnce(Ready)) -> Resu
         app,
         held,
     })
+}
+
+/// The edge asks at a socket of its own who visits: nobody else can.
+fn open_door(installation: &Installation, app: &App) -> Result<(), ServerError> {
+    let folder = edge_door::folder(installation.directory()).map_err(ServerError::Door)?;
+    let (router, stopping) = (web::door(app), app.stopping.clone());
+    app.tasks
+        .spawn(edge_door::keep_open(folder, DOOR, router, stopping));
+    Ok(())
 }
 
 fn log_to_stderr(settings: &Settings) {
@@ -325,6 +336,7 @@ async fn provision(
         http_port: settings.edge_http_port,
         https_port: settings.edge_https_port,
         image: settings.edge_image.clone(),
+        door: Some(edge_door::folder(installation.directory()).map_err(ServerError::Door)?),
         ..EdgeSettings::default()
     };
     let (provider, databases, edge): (Arc<dyn Provider>, Arc<dyn TenantDatabases>, Arc<dyn Edge>) =

@@ -23,8 +23,8 @@ use crate::server::registry::{Gate, GateError, GateSettings};
 use crate::server::replica::{self, MASTER_KEY, ReplicaError};
 use crate::server::store::acts::{self, Act};
 use crate::server::store::{
-    Store, StoreError, idempotency_keys, operations, rate_limits, settings, signing_keys, tenants,
-    used_identities, web_sessions,
+    Store, StoreError, edge_sessions, idempotency_keys, operations, rate_limits, settings, signing_keys,
+    tenants, used_identities, web_sessions,
 };
 use crate::server::vault::{KeySource, Vault, VaultError};
 
@@ -235,6 +235,7 @@ pub async fn sweep_once(store: &Store, now: Time, alone: bool) -> Result<(), Sto
     let mut tx = store.begin().await?;
     idempotency_keys::delete_expired(&mut tx, now, stale).await?;
     web_sessions::delete_expired(&mut tx, now).await?;
+    edge_sessions::delete_expired(&mut tx, now).await?;
     used_identities::delete_expired(&mut tx, now).await?;
     signing_keys::delete_ended(&mut tx, now).await?;
     rate_limits::delete_full(&mut tx, now.as_millis()).await?;

@@ -19,6 +19,7 @@ mod journey;
 mod local_tenant;
 mod provider;
 mod runtime;
+mod visitors;
 
 use std::process::{Command, Stdio};
 

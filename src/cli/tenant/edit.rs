@@ -138,7 +138,7 @@ async fn changes(
         let patch = TenantPatch {
             name: args.name.clone(),
             memory_mb: args.memory,
-            status: None,
+            ..TenantPatch::default()
         };
         if let Changed::Operation(operation) = client.edit_tenant(id, &patch).await? {
             begun.push(("Changing the tenant", *operation));

@@ -22,6 +22,7 @@ mod restart;
 mod retry;
 mod scale;
 mod select;
+mod sessions;
 mod status;
 mod support;
 mod trust;
@@ -79,6 +80,8 @@ enum Verb {
     Suspend(WorkArgs),
     /// Start again what was suspended
     Activate(WorkArgs),
+    /// Ask visitors who they are before the app is asked anything, or not any more
+    Sessions(sessions::Args),
     /// Let CI jobs deploy without a stored secret
     Trust(trust::Args),
     /// Take up a creation that failed
@@ -154,6 +157,7 @@ pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         Some(Verb::Support(args)) => support::run(context, args).await,
         Some(Verb::Suspend(args)) => power::suspend(context, args).await,
         Some(Verb::Activate(args)) => power::activate(context, args).await,
+        Some(Verb::Sessions(args)) => sessions::run(context, args).await,
         Some(Verb::Trust(args)) => trust::run(context, args).await,
         Some(Verb::Retry(args)) => retry::run(context, args).await,
     }

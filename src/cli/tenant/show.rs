@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::api::edge_session::{EdgeSessions, Visitors};
 use crate::api::tenant::{DatabaseKind, Tenant, TenantStatus};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Kind};
@@ -115,9 +116,27 @@ fn text(tenant: &Tenant, secrets: Option<&Map<String, Value>>) -> String {
     lines.add("provider", &tenant.provider);
     lines.add("memory", &format!("{} MB", tenant.memory_mb));
     lines.add("database", database_word(tenant.database));
+    if let Some(sessions) = &tenant.sessions {
+        lines.add("visitors", &visitors(sessions));
+    }
     lines.add("created", &tenant.created_at.to_string());
     lines.add_secrets(secrets);
     lines.text
+}
+
+/// Who is let in, in a few words.
+#[must_use]
+pub(super) fn visitors(sessions: &EdgeSessions) -> String {
+    let own = match sessions.who {
+        Visitors::Off => Some("everybody"),
+        Visitors::Members => Some("members"),
+        Visitors::Accounts => Some("everybody with an account"),
+        Visitors::Issuer => None,
+    };
+    let issuer = sessions.issuer.as_ref();
+    let issuer = issuer.map(|issuer| format!("whoever `{}` vouches for", issuer.issuer));
+    let all: Vec<String> = own.map(str::to_owned).into_iter().chain(issuer).collect();
+    all.join(", ")
 }
 
 /// `name: value`, aligned.

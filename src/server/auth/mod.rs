@@ -18,6 +18,8 @@ mod signing_tests;
 pub mod standing;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod visits;
+pub mod vouchers;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

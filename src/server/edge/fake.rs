@@ -88,6 +88,22 @@ impl Edge for FakeEdge {
         self.settings.url(label)
     }
 
+    fn secure_url(&self, label: &str) -> String {
+        self.settings.secure_url(label)
+    }
+
+    async fn ask_first(&self, label: &str, asks: bool) -> Result<(), EdgeError> {
+        let act = |state: &mut State| {
+            if asks {
+                state.asked_first.insert(label.to_owned());
+            } else {
+                state.asked_first.remove(label);
+            }
+            Ok(())
+        };
+        self.world.call("edge.ask_first", act).await
+    }
+
     async fn attach(&self, label: &str, network: Option<&str>) -> Result<(), EdgeError> {
         let act = |state: &mut State| {
             let name = network.unwrap_or_default();
@@ -160,6 +176,7 @@ impl Edge for FakeEdge {
         let act = |state: &mut State| {
             state.routes.remove(label);
             state.traffic.remove(label);
+            state.asked_first.remove(label);
             if let Some(network) = network.and_then(|name| state.networks.get_mut(name)) {
                 network.attached.remove("edge");
             }

@@ -7,6 +7,7 @@
 pub mod caddy;
 pub mod fake;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -56,7 +57,12 @@ pub struct EdgeSettings {
     pub image: String,
     /// Name under which tenants are found: `localhost` gives `<label>.localhost`.
     pub domain: String,
+    /// The folder of this machine in which the server listens for the edge, which asks there who visits.
+    pub door: Option<PathBuf>,
 }
+
+/// The socket in the door's folder.
+pub const DOOR: &str = "authorize.sock";
 
 impl Default for EdgeSettings {
     fn default() -> Self {
@@ -65,6 +71,7 @@ impl Default for EdgeSettings {
             https_port: 8443,
             image: "caddy:2".to_owned(),
             domain: "localhost".to_owned(),
+            door: None,
         }
     }
 }
@@ -83,6 +90,16 @@ impl EdgeSettings {
         match self.http_port {
             80 => format!("http://{hostname}"),
             port => format!("http://{hostname}:{port}"),
+        }
+    }
+
+    /// The same with TLS.
+    #[must_use]
+    pub fn secure_url(&self, label: &str) -> String {
+        let hostname = self.hostname(label);
+        match self.https_port {
+            443 => format!("https://{hostname}"),
+            port => format!("https://{hostname}:{port}"),
         }
     }
 }
@@ -150,11 +167,15 @@ pub trait Edge: Send + Sync {
     fn hostname(&self, label: &str) -> String;
     /// Where a tenant answers.
     fn url(&self, label: &str) -> String;
+    /// The same with TLS.
+    fn secure_url(&self, label: &str) -> String;
     /// Lets the edge reach the tenant's edge network. Nobody else's connections are touched.
     async fn attach(&self, label: &str, network: Option<&str>) -> Result<(), EdgeError>;
     /// Decides what becomes of the tenant's requests from now on. A release must have traffic attached
     /// ([`crate::server::containers::route`]); whoever served before must live until this returns.
     async fn switch(&self, label: &str, traffic: Traffic) -> Result<(), EdgeError>;
+    /// Says whether the tenant's visitors are asked who they are before the tenant is asked anything.
+    async fn ask_first(&self, label: &str, asks: bool) -> Result<(), EdgeError>;
     /// The same as [`Traffic::To`], quicker, for requests that are held: nobody is served meanwhile.
     async fn let_go(&self, label: &str, release: u32) -> Result<(), EdgeError>;
     /// The requests of a tenant that were held since, and went on.

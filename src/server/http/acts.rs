@@ -21,7 +21,12 @@ use crate::server::http::openapi;
 use crate::server::store::acts::{self, Act, perform};
 
 /// These only look, and give out a credential.
-const GIVING_OUT: [&str; 3] = ["get_registry_token", "get_credentials", "sign_in_by_provider"];
+const GIVING_OUT: [&str; 4] = [
+    "get_registry_token",
+    "get_credentials",
+    "sign_in_by_provider",
+    "visit_tenant",
+];
 
 /// The name of every operation, by method and path.
 static NAMES: LazyLock<BTreeMap<(String, String), String>> = LazyLock::new(openapi::operation_names);
@@ -118,6 +123,7 @@ fn name_of(method: &Method, route: &str) -> String {
                 "/sign-out" => "sign_out",
                 "/device" => "decide_device_login",
                 "/pay/{token}" => "pay",
+                "/visit/{label}" => "visit_tenant",
                 other => other,
             }
             .to_owned()

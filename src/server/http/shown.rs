@@ -29,6 +29,7 @@ impl App {
             memory_mb: row.memory_mb,
             database: row.database,
             current_release: row.current_release,
+            sessions: row.edge_sessions,
             credentials_token: None,
             created_at: row.created_at,
             updated_at: row.updated_at,

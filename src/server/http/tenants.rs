@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::api::edge_session::EdgeSessions;
 use crate::api::id::TenantId;
 use crate::api::member::Role;
 use crate::api::name::TenantName;
@@ -14,6 +15,7 @@ use crate::api::operation::Operation;
 use crate::api::page::{Page, PageQuery};
 use crate::api::tenant::{Tenant, TenantPatch, TenantStatus, WantedStatus};
 use crate::server::auth::Principal;
+use crate::server::auth::vouchers::SHORTEST_KEY;
 use crate::server::http::App;
 use crate::server::http::error::{Answer, ApiError};
 use crate::server::http::extract::{Caller, Ids, Json as StrictJson, Params};
@@ -140,7 +142,20 @@ async fn update_tenant(
     if row.status == TenantStatus::Deleted {
         return Err(ApiError::new(&problem::TENANT_STATE, "the tenant is deleted"));
     }
-    let work = wanted_work(&app, &row, &patch)?;
+    let sessions = match &patch.sessions {
+        Some(wanted) => Some(checked_sessions(&mut tx, &app, &row, wanted).await?),
+        None => None,
+    };
+    let work = match wanted_work(&app, &row, &patch)? {
+        Some(_) if sessions.is_some() => {
+            let detail = "cannot be changed together with `memory_mb` or `status`; send two requests";
+            return Err(ApiError::invalid("sessions", detail));
+        }
+        Some(work) => Some(work),
+        None => sessions
+            .filter(|wanted| *wanted != row.edge_sessions)
+            .map(Work::SetSessions),
+    };
     if let Some(name) = patch.name.as_ref().filter(|name| **name != row.name) {
         rename(&mut tx, &app, &row, name).await?;
     }
@@ -162,6 +177,43 @@ async fn update_tenant(
     let answer = commit(&app, tx, answer).await?;
     app.provision.wake();
     Ok(answer)
+}
+
+/// Who shall be let in by the edge, where that can be told of them.
+async fn checked_sessions(
+    tx: &mut Tx,
+    app: &App,
+    row: &TenantRow,
+    wanted: &EdgeSessions,
+) -> Answer<Option<EdgeSessions>> {
+    let refuse = |field: &str, detail: String| Err(ApiError::invalid(&format!("sessions/{field}"), detail));
+    let wanted = match wanted.clone().checked() {
+        Ok(wanted) => wanted,
+        Err((field, detail)) if field == "who" || field == "issuer" => return refuse(field, detail),
+        Err((field, detail)) => return refuse(&format!("issuer/{field}"), detail),
+    };
+    let Some(issuer) = wanted.as_ref().and_then(|wanted| wanted.issuer.as_ref()) else {
+        return Ok(wanted);
+    };
+    let Some(name) = &issuer.secret else {
+        let allowed = app.issuers.allowed();
+        if !allowed.contains(&issuer.issuer) {
+            let detail = format!("must be one that the server allows: {}", allowed.join(", "));
+            return refuse("issuer/issuer", detail);
+        }
+        return Ok(wanted);
+    };
+    match app.provision.latest_secret(tx, row, name).await? {
+        Some(key) if key.expose().len() >= SHORTEST_KEY => Ok(wanted),
+        Some(_) => refuse(
+            "issuer/secret",
+            format!("`{name}` must have at least {SHORTEST_KEY} characters: a shorter key can be guessed"),
+        ),
+        None => refuse(
+            "issuer/secret",
+            format!("the tenant has no secret `{name}`: set it with `systemprompt secrets set {name}`"),
+        ),
+    }
 }
 
 /// The operation that a change needs, if it needs one.

@@ -2,6 +2,7 @@
 
 use serde_json::Value as Json;
 
+use crate::api::edge_session::EdgeSessions;
 use crate::api::operation::OperationError;
 use crate::api::release::{MigrationMark, Release};
 use crate::api::tenant::TenantStatus;
@@ -50,6 +51,8 @@ pub(super) enum Change {
     Machine(u32, Option<String>),
     /// The login role in use.
     LoginSlot(LoginSlot),
+    /// Who is let in by the edge.
+    Sessions(Option<EdgeSessions>),
     /// The tenant's memory.
     Memory(u32),
     /// The tenant's data key.

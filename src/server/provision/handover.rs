@@ -93,6 +93,7 @@ pub(super) async fn take_over(
     let (parts, label, machine) = (cx.parts, &spec.tenant.label, rollout::machine_of(cx)?);
     let (since, begun) = (parts.clock.now(), Instant::now());
     let mut spent = Spent::default();
+    rollout::ask_first(cx).await?;
     parts.edge.switch(label, Traffic::Held).await?;
     if let Some(machine) = &old.machine_id {
         let path = old.release.health_path.as_str();

@@ -35,6 +35,7 @@ mod rollout;
 mod rotate_credentials;
 mod saga;
 mod secrets;
+mod set_sessions;
 mod standstill;
 mod suspend;
 mod told;
@@ -215,6 +216,12 @@ impl Provision {
     #[must_use]
     pub fn url(&self, label: &str) -> String {
         self.0.parts.edge.url(label)
+    }
+
+    /// The same with TLS.
+    #[must_use]
+    pub fn secure_url(&self, label: &str) -> String {
+        self.0.parts.edge.secure_url(label)
     }
 
     /// What runs new tenants: `docker`, `fake` …

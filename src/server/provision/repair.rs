@@ -60,6 +60,7 @@ impl Saga for Repair {
                 let spec = cx.case.spec()?;
                 let machine = rollout::machine_of(cx)?;
                 cx.parts.provider.attach_traffic(&spec, &machine).await?;
+                rollout::ask_first(cx).await?;
                 let traffic = Traffic::To(release.number);
                 cx.parts.edge.switch(&spec.label, traffic).await?;
                 Ok(Effects::none())

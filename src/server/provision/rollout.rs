@@ -228,6 +228,7 @@ async fn switch_traffic(cx: &StepContext<'_>, release: &Release) -> Result<Effec
     let machine = machine_of(cx)?;
     let (parts, spec) = (cx.parts, cx.case.spec()?);
     parts.provider.attach_traffic(&spec, &machine).await?;
+    ask_first(cx).await?;
     parts
         .edge
         .switch(&spec.label, Traffic::To(release.number))
@@ -291,6 +292,14 @@ async fn undo_start_machine(cx: &StepContext<'_>) -> Result<Effects, StepError> 
     cx.parts.edge.switch(&cx.case.spec()?.label, traffic).await?;
     let keep = serving.and_then(|row| row.machine_id);
     stop_all_but(cx, keep.as_deref(), UNSERVED_GRACE).await
+}
+
+/// Before anybody serves, the edge knows whether it asks who visits: one that has forgotten it would let everybody in.
+pub(super) async fn ask_first(cx: &StepContext<'_>) -> Result<(), StepError> {
+    if cx.case.tenant.edge_sessions.is_some() {
+        cx.parts.edge.ask_first(&cx.case.spec()?.label, true).await?;
+    }
+    Ok(())
 }
 
 /// Tells visitors at once that the tenant is suspended, instead of letting them wait for nobody, and stops all

@@ -8,7 +8,8 @@ use crate::server::failpoint;
 use crate::server::provision::context::{Case, Parts, StepContext, StepError};
 use crate::server::provision::effects::Effects;
 use crate::server::provision::{
-    activate, create_tenant, delete_tenant, deploy, repair, restart, rollback, rotate_credentials, suspend,
+    activate, create_tenant, delete_tenant, deploy, repair, restart, rollback, rotate_credentials,
+    set_sessions, suspend,
 };
 use crate::server::store::events::NewEvent;
 use crate::server::store::operation_steps::StepStatus;
@@ -179,6 +180,7 @@ const KINDS: &[&str] = &[
     "activate",
     "rotate-credentials",
     "repair",
+    "set-sessions",
 ];
 
 /// Everything that this program can do, each `kind/step` between commas, as the store compares it.
@@ -216,6 +218,7 @@ pub(super) fn saga_of(kind: &str) -> Option<&'static dyn Saga> {
         "suspend" => Some(&suspend::Suspend),
         "activate" => Some(&activate::Activate),
         "repair" => Some(&repair::Repair),
+        "set-sessions" => Some(&set_sessions::SetSessions),
         "rotate-credentials" => Some(&rotate_credentials::RotateCredentials),
         _ => None,
     }

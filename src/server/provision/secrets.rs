@@ -105,6 +105,30 @@ impl Provision {
         }
     }
 
+    /// The value that a user's secret has now, if it has one.
+    ///
+    /// # Errors
+    /// The store or the vault fails.
+    pub async fn latest_secret(
+        &self,
+        tx: &mut Tx,
+        tenant: &TenantRow,
+        key: &str,
+    ) -> Result<Option<SecretText>, SecretError> {
+        let parts = &self.0.parts;
+        let last = secret_versions::find_latest(tx, &tenant.id, SecretScope::User, key).await?;
+        let Some(row) = last.filter(|row| row.sealed_value.is_some()) else {
+            return Ok(None);
+        };
+        let sealed = require_tenant_key(tx, &tenant.id).await?;
+        Ok(Some(opened(
+            &parts.vault,
+            (&tenant.id, &sealed),
+            SecretScope::User,
+            &row,
+        )?))
+    }
+
     /// Writes that a user's secret is removed; `false` when there is none.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use crate::api::edge_session::EdgeSessions;
 use crate::api::id::{OperationId, TenantId};
 use crate::api::name::SecretKey;
 use crate::api::operation::{OperationStatus, OperationSummary};
@@ -42,6 +43,8 @@ pub enum Work {
     RotateCredentials,
     /// What the ledger has and the provider has not.
     Repair,
+    /// Who is let in by the edge; nobody is asked where it is nothing.
+    SetSessions(Option<EdgeSessions>),
 }
 
 /// What a deploy must know. The handler has checked the reference and resolved the tag.
@@ -93,6 +96,7 @@ impl Work {
             Self::Activate => "activate",
             Self::RotateCredentials => "rotate-credentials",
             Self::Repair => "repair",
+            Self::SetSessions(_) => "set-sessions",
         }
     }
 
@@ -100,6 +104,7 @@ impl Work {
         match self {
             Self::Deploy(params) => serde_json::json!(params),
             Self::Rollback(params) => serde_json::json!(params),
+            Self::SetSessions(sessions) => serde_json::json!({ "sessions": sessions }),
             Self::ChangeMemory { memory_mb } => serde_json::json!({ "memory_mb": memory_mb }),
             _ => serde_json::json!({}),
         }
@@ -197,7 +202,7 @@ async fn check(tx: &mut Tx, tenant: &TenantRow, work: &Work) -> Result<(), Enque
             "its creation failed and nothing of it is there",
             "`systemprompt tenant retry`, or `systemprompt tenant delete`",
         ),
-        (Work::Activate, Suspended | Failed) | (Work::Repair, Suspended) => Ok(()),
+        (Work::Activate, Suspended | Failed) | (Work::Repair | Work::SetSessions(_), Suspended) => Ok(()),
         (Work::Activate, _) => refuse("the tenant is active already", "see `systemprompt tenant status`"),
         (Work::Suspend, Suspended) => Ok(()),
         (_, Suspended) => refuse(

@@ -26,6 +26,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     ),
     (11, "identities", include_str!("migrations/0011_identities.sql")),
     (12, "queue", include_str!("migrations/0012_queue.sql")),
+    (
+        13,
+        "edge_sessions",
+        include_str!("migrations/0013_edge_sessions.sql"),
+    ),
 ];
 
 /// The last migration that this program knows.

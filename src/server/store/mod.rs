@@ -1,7 +1,6 @@
 //! The store: one schema and one set of statements over SQLite and PostgreSQL; `Tx` is the unit of work.
 //!
-//! One file per table holds plain functions over [`Tx`] (`find_` answers `Option`, `get_` errs). Handlers and
-//! the engine open a transaction, call them, and commit once.
+//! One file per table: plain functions over [`Tx`] (`find_` answers `Option`, `get_` errs), called before one commit.
 
 pub mod accounts;
 pub mod acts;
@@ -13,6 +12,7 @@ pub mod copy;
 pub mod credential_grants;
 pub mod device_grants;
 pub mod duties;
+pub mod edge_sessions;
 pub mod events;
 pub mod idempotency_keys;
 pub mod identities;

@@ -1,5 +1,6 @@
 //! Table `tenants`: one row per isolated stack, from its purchase on and for ever.
 
+use crate::api::edge_session::EdgeSessions;
 use crate::api::id::{AccountId, TenantId};
 use crate::api::name::TenantName;
 use crate::api::tenant::{DatabaseKind, TenantStatus};
@@ -60,6 +61,8 @@ pub struct TenantRow {
     pub current_release: Option<u32>,
     /// The number of its last event.
     pub last_event_seq: u64,
+    /// Who is let in by the edge; where there is nothing, nobody is asked.
+    pub edge_sessions: Option<EdgeSessions>,
     /// When it was bought.
     pub created_at: Time,
     /// When its row last changed.
@@ -103,6 +106,7 @@ pub(super) fn read(row: &Row) -> Result<TenantRow, StoreError> {
         login_slot: row.word("login_slot")?,
         current_release: row.opt_u32("current_release")?,
         last_event_seq: row.u64("last_event_seq")?,
+        edge_sessions: row.opt_json("edge_sessions")?,
         created_at: row.time("created_at")?,
         updated_at: row.time("updated_at")?,
     })

@@ -4,11 +4,13 @@
 
 mod device;
 mod docs;
+mod door;
 mod page;
 mod pay;
 mod provider;
 mod session;
 mod sign_in;
+mod visit;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
@@ -20,6 +22,7 @@ use axum::routing::{get, post};
 use crate::server::http::App;
 use crate::server::http::acts::record;
 use crate::server::http::layers::limit_time;
+pub use crate::server::web::door::door;
 
 const STYLE: &str = include_str!("assets/style.css");
 const ICON: &str = include_str!("assets/icon.svg");
@@ -46,6 +49,7 @@ pub fn router(app: &App) -> Router {
         .route("/sign-out", post(sign_in::sign_out))
         .route("/device", get(device::show_device).post(device::decide_device))
         .route("/pay/{token}", get(pay::show_pay).post(pay::pay))
+        .route("/visit/{label}", get(visit::show_visit).post(visit::visit))
         .route("/docs", get(docs::show_docs))
         .route(
             "/assets/style.css",

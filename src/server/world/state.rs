@@ -33,6 +33,9 @@ pub struct State {
     /// What becomes of a label's requests at the edge: `v7`, `held`, `suspended`, `nobody`.
     #[serde(default)]
     pub traffic: BTreeMap<String, String>,
+    /// Labels whose visitors are asked who they are.
+    #[serde(default)]
+    pub asked_first: BTreeSet<String>,
     /// The edge's access log: one document for each request that was answered.
     #[serde(default)]
     pub access: Vec<serde_json::Value>,

@@ -28,3 +28,4 @@ mod sign_in;
 mod support;
 mod tenants;
 mod trust;
+mod visits;

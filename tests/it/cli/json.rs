@@ -37,6 +37,9 @@ const CASES: &[(&str, &str, Holds)] = &[
     ("tenant environment", "", Holds::One),
     ("tenant resources", "", Holds::One),
     ("tenant retry", "", Holds::Error),
+    ("tenant sessions on", "--who accounts", Holds::One),
+    ("tenant sessions show", "", Holds::One),
+    ("tenant sessions off", "", Holds::One),
     ("tenant trust list", "", Holds::One),
     ("tenant trust add", "--repository acme/shop", Holds::One),
     (

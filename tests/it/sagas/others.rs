@@ -1,13 +1,14 @@
 //! The smaller sagas under the same proofs, and what is particular to each operation.
 
+use systemprompt::api::edge_session::{EdgeSessions, Visitors};
 use systemprompt::api::operation::OperationStatus;
 use systemprompt::api::tenant::TenantStatus;
-use systemprompt::server::provision::{DeployParams, Work};
+use systemprompt::server::provision::{Checkpoint, DeployParams, Work};
 use systemprompt::server::store::tenants::LoginSlot;
 
 use crate::sagas::deploy::serves;
 use crate::sagas::proofs::{Proof, block_on, look, prepared};
-use crate::sagas::rig::{DIGEST, Rig, Seen, deploy};
+use crate::sagas::rig::{DIGEST, OTHER_DIGEST, Rig, Seen, deploy};
 
 fn running() -> Rig {
     prepared(&[Work::CreateTenant, deploy(DIGEST)])
@@ -97,6 +98,50 @@ fn activation() -> Proof {
             assert!(!connections(rig));
         },
     }
+}
+
+fn sessions() -> Proof {
+    let members = EdgeSessions {
+        who: Visitors::Members,
+        issuer: None,
+    };
+    Proof {
+        prepared: running(),
+        work: Work::SetSessions(Some(members)),
+        complete: |rig, seen| {
+            serves(seen, 1, DIGEST);
+            let sessions = seen.tenant.edge_sessions.as_ref();
+            assert_eq!(sessions.map(|sessions| sessions.who), Some(Visitors::Members));
+            let asked = rig.world.change(|state| state.asked_first.clone());
+            assert!(asked.expect("world").contains("acme"));
+            assert_eq!(seen.event_names().last(), Some(&"sessions_changed"));
+        },
+        // Whether the edge asks or not: the row names nobody, so nobody is let in who shall not be.
+        clean: |_, seen| {
+            assert_eq!(seen.tenant.edge_sessions, None);
+            assert_eq!(seen.event_names().last(), Some(&"operation_stuck"));
+        },
+    }
+}
+
+#[test]
+fn sessions_survive_passing_faults_and_wait_for_a_decision() {
+    sessions().survives_every_passing_fault();
+    sessions().fails_cleanly_at_every_call(&[], OperationStatus::Stuck);
+    let twice = [Checkpoint::Acted, Checkpoint::Recorded];
+    sessions().survives_dying(&twice, None, OperationStatus::Succeeded);
+}
+
+/// The edge may have been told before and have forgotten it: it is told again before anybody serves.
+#[test]
+fn releases_of_tenants_with_sessions_tell_the_edge_first() {
+    let rig = prepared(&[Work::CreateTenant, deploy(DIGEST), sessions().work]);
+    let forgotten = rig.world.change(|state| state.asked_first.clear());
+    forgotten.expect("world");
+    let id = block_on(rig.enqueue(deploy(OTHER_DIGEST))).expect("queued");
+    rig.run(&id, None);
+    let asked = rig.world.change(|state| state.asked_first.clone());
+    assert!(asked.expect("world").contains("acme"));
 }
 
 fn connections(rig: &Rig) -> bool {

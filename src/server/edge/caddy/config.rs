@@ -4,7 +4,12 @@
 use serde_json::{Value, json};
 
 use crate::server::edge::caddy::pages::{HELD, NOBODY, SILENT, SUSPENDED, UNKNOWN, answer};
-use crate::server::edge::caddy::render::{DATA, HELD_FILE, HTTP, HTTPS, SERVING, SUSPENDED_FILE, TENANTS};
+use crate::server::edge::caddy::render::{
+    ASKED_FILE, DATA, HELD_FILE, HTTP, HTTPS, SERVING, SUSPENDED_FILE, TENANTS,
+};
+use crate::server::edge::caddy::sessions::{
+    ask_then, no_answer, nobody_says, own_paths, say_who, without_cookies,
+};
 use crate::server::edge::{EdgeSettings, HOLD_AT_MOST};
 
 /// A path that the edge answers itself, under every name.
@@ -35,6 +40,7 @@ pub(super) fn config(settings: &EdgeSettings) -> Value {
             "logs": { "default_logger_name": last(ACCESS) },
             "routes": routes(settings),
             "errors": { "routes": [
+                no_answer(),
                 { "match": with_file(settings, HELD_FILE), "handle": [answer(&HELD)], "terminal": true },
                 { "handle": [answer(&SILENT)] },
             ] },
@@ -146,14 +152,23 @@ fn matching(settings: &EdgeSettings, root: String, file: String) -> Value {
 }
 
 fn routes(settings: &EdgeSettings) -> Value {
-    let serving = json!({ "match": served(settings), "handle": [proxy()], "terminal": true });
+    let serving_by = |proxy: Value| json!({ "match": served(settings), "handle": [proxy], "terminal": true });
+    let serving = serving_by(proxy());
     let suspended = json!({
         "match": with_file(settings, SUSPENDED_FILE), "handle": [answer(&SUSPENDED)], "terminal": true,
     });
     let known = json!({ "match": known(settings), "handle": [answer(&NOBODY)], "terminal": true });
+    let asked = asked(settings, &[suspended.clone(), known.clone()], |shown_token| {
+        let mut proxy = proxy();
+        say_who(&mut proxy, shown_token);
+        serving_by(proxy)
+    });
+    let [cut, rest] = without_cookies();
+    let held = json!([asked, cut, rest, serving, suspended, known]);
     // The newer name of the variable, and the older.
     let unlogged = json!({ "handler": "vars", "log_skip": true, "skip_log": true });
     json!([
+        nobody_says(),
         {
             "match": [{ "path": [OWN_PATH] }],
             "handle": [unlogged, { "handler": "static_response", "status_code": "200", "body": "edge\n" }],
@@ -161,14 +176,32 @@ fn routes(settings: &EdgeSettings) -> Value {
         },
         {
             "match": with_file(settings, HELD_FILE),
-            "handle": [wait_then(&json!([serving, suspended, known]))],
+            "handle": [wait_then(&held)],
             "terminal": true,
         },
+        asked,
+        cut,
+        rest,
         serving,
         suspended,
         known,
         { "handle": [unlogged, answer(&UNKNOWN)] },
     ])
+}
+
+/// Requests of tenants whose visitors are asked who they are: nobody comes past it to the app. Which release serves is
+/// looked up once more afterwards.
+fn asked(settings: &EdgeSettings, otherwise: &[Value], serving: impl Fn(bool) -> Value) -> Value {
+    let label = label(settings);
+    let with = |first: Value| [vec![first], otherwise.to_vec()].concat();
+    let mut asks = ask_then(&label, |shown_token| with(serving(shown_token)));
+    asks["match"] = served(settings);
+    let routes = [vec![own_paths(&label)], with(asks)].concat();
+    json!({
+        "match": with_file(settings, ASKED_FILE),
+        "handle": [{ "handler": "subroute", "routes": routes }],
+        "terminal": true,
+    })
 }
 
 /// A connection per request, to the release that serves now. While its container starts again, the dial is repeated.
@@ -182,8 +215,6 @@ fn proxy() -> Value {
             "keep_alive": { "enabled": false },
         },
         "load_balancing": { "try_duration": "3s", "try_interval": "50ms" },
-        // Only the edge itself may say who is signed in.
-        "headers": { "request": { "delete": ["X-Session-*"] } },
     })
 }
 

@@ -5,6 +5,7 @@ mod config;
 mod pages;
 mod reach;
 mod render;
+mod sessions;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -251,6 +252,10 @@ impl Edge for CaddyEdge {
         self.0.settings.url(label)
     }
 
+    fn secure_url(&self, label: &str) -> String {
+        self.0.settings.secure_url(label)
+    }
+
     async fn attach(&self, label: &str, network: Option<&str>) -> Result<(), EdgeError> {
         self.ensure().await?;
         if let Some(network) = network {
@@ -283,6 +288,24 @@ impl Edge for CaddyEdge {
             Traffic::Nobody => self.write(&render::nobody(label, false)).await?,
         }
         self.dialled(DIAL).await;
+        Ok(())
+    }
+
+    async fn ask_first(&self, label: &str, asks: bool) -> Result<(), EdgeError> {
+        self.ensure().await?;
+        let path = format!(
+            "{}/{}/{label}/{}",
+            render::DATA,
+            render::TENANTS,
+            render::ASKED_FILE
+        );
+        // A file is removed before it is written: nobody shall come in meanwhile because it is said again.
+        if asks && self.0.engine.holds_file(&self.name(), &path).await? {
+            return Ok(());
+        }
+        self.write(&render::asked(label, asks)).await?;
+        // From here on nobody has looked before it was written.
+        tokio::time::sleep(LOOK).await;
         Ok(())
     }
 

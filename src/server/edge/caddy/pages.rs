@@ -54,6 +54,14 @@ pub(super) const SILENT: Page = Page {
     text: "It may be starting again. Try again in a moment.",
 };
 
+/// Who visits cannot be found out.
+pub(super) const ASKING: Page = Page {
+    status: "503",
+    retry_after: Some("5"),
+    title: "Nobody can be let in at the moment",
+    text: "This site asks who you are, and who could tell does not answer. Try again in a moment.",
+};
+
 const LOOK: &str = include_str!("page.css");
 
 /// The handler that answers with it, in the form that is asked for.

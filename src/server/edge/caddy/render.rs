@@ -17,6 +17,7 @@ use crate::server::containers::{
 };
 use crate::server::edge::EdgeSettings;
 use crate::server::edge::caddy::config::config;
+use crate::server::edge::caddy::sessions::DOOR_AT;
 
 /// Where Caddy keeps the certificate of its own authority.
 pub(super) const ROOT_CERTIFICATE: &str = "/data/caddy/pki/authorities/local/root.crt";
@@ -33,6 +34,8 @@ pub(super) const TENANTS: &str = "systemprompt/tenants";
 pub(super) const HELD_FILE: &str = "held";
 /// Its name in a tenant's directory, where it is suspended.
 pub(super) const SUSPENDED_FILE: &str = "suspended";
+/// Its name in a tenant's directory, where visitors are asked who they are.
+pub(super) const ASKED_FILE: &str = "asked";
 
 /// Its name in a tenant's directory, where a file stands for each address that serves.
 pub(super) const SERVING: &str = "to";
@@ -64,6 +67,14 @@ pub(super) fn serving(label: &str, address: Ipv4Addr) -> String {
 pub(super) fn held(label: &str) -> Vec<ContainerFile> {
     let mut entries = known(label);
     entries.push(entry(&format!("{TENANTS}/{label}/{HELD_FILE}")));
+    entries
+}
+
+/// Visitors are asked who they are from now on, or not any more.
+pub(super) fn asked(label: &str, asks: bool) -> Vec<ContainerFile> {
+    let end = if asks { "" } else { "/" };
+    let mut entries = known(label);
+    entries.push(entry(&format!("{TENANTS}/{label}/{ASKED_FILE}{end}")));
     entries
 }
 
@@ -134,6 +145,10 @@ pub(super) fn container(name: &str, image: &str, settings: &EdgeSettings) -> Con
         // A question that is lost, when hundreds are asked at once, is soon asked again.
         dns_options: texts(&["timeout:1", "attempts:5"]),
         mounts: Some(vec![volume_at(name, DATA)]),
+        binds: settings
+            .door
+            .as_ref()
+            .map(|door| vec![format!("{}:{DOOR_AT}:ro", door.display())]),
         log_config: Some(rotated_logs()),
         restart_policy: Some(restarts(true)),
         ..HostConfig::default()
@@ -170,7 +185,7 @@ pub(super) fn container(name: &str, image: &str, settings: &EdgeSettings) -> Con
 mod tests {
     use std::net::Ipv4Addr;
 
-    use super::{also_serving, container, held, known, nobody, others_ended, serves_alone, unknown};
+    use super::{also_serving, asked, container, held, known, nobody, others_ended, serves_alone, unknown};
     use crate::server::containers::ContainerFile;
     use crate::server::edge::EdgeSettings;
 
@@ -210,6 +225,8 @@ mod tests {
             ["/", "/to/", "/to/10.213.0.20"]
         );
         assert_eq!(paths(held("acme")), ["/", "/held"]);
+        assert_eq!(paths(asked("acme", true)), ["/", "/asked"]);
+        assert_eq!(paths(asked("acme", false)), ["/", "/asked/"]);
         let ended = paths(others_ended("acme", NINTH));
         assert_eq!(ended.len(), 10, "the directory, seven addresses and two words");
         assert!(

@@ -1,0 +1,342 @@
+//! Who visits, at a real Caddy: what the app is told and by whom, and what becomes of visitors when nobody can tell. A
+//! socket that answers by the cookie plays the server; what the server says is tested in tests/it.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::IntoResponse;
+use systemprompt::server::edge::{DOOR, Edge as _, Traffic};
+use systemprompt::server::providers::{Provider as _, TenantSpec};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use crate::edge::Front;
+use crate::installation::Installation;
+use crate::need;
+
+/// Everything by which a visitor may try to say who they are.
+const CLAIMS: [&str; 9] = [
+    "X-Session-User",
+    "x-session-user",
+    "X_Session_User",
+    "X-Session_User",
+    "X_Session-User",
+    "X.Session.User",
+    "X-Session-Tenant",
+    "X_SESSION_TENANT",
+    "X-Session-Assertion",
+];
+
+/// Plays the server at its end of the socket, and keeps what it was asked.
+struct Door {
+    folder: TempDir,
+    asked: Arc<Mutex<Vec<(String, HeaderMap)>>>,
+    open: Option<JoinHandle<()>>,
+}
+
+impl Door {
+    fn new() -> Self {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().expect("a folder");
+        let everybody = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(folder.path(), everybody).expect("a mode");
+        let asked = Arc::default();
+        let mut door = Self {
+            folder,
+            asked,
+            open: None,
+        };
+        door.open();
+        door
+    }
+
+    fn open(&mut self) {
+        let path = self.folder.path().join(DOOR);
+        let _ = std::fs::remove_file(&path);
+        let listener = tokio::net::UnixListener::bind(&path).expect("a socket");
+        let router = Router::new().fallback(answer).with_state(Arc::clone(&self.asked));
+        #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+        let open = tokio::spawn(async move { axum::serve(listener, router).await.expect("it serves") });
+        self.open = Some(open);
+    }
+
+    /// The server is gone.
+    async fn close(&mut self) {
+        let open = self.open.take().expect("open");
+        open.abort();
+        let _ = open.await;
+    }
+
+    fn last(&self) -> HeaderMap {
+        self.asked
+            .lock()
+            .expect("lock")
+            .last()
+            .expect("it was asked")
+            .1
+            .clone()
+    }
+}
+
+async fn answer(
+    State(asked): State<Arc<Mutex<Vec<(String, HeaderMap)>>>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> axum::response::Response {
+    asked
+        .lock()
+        .expect("lock")
+        .push((uri.to_string(), headers.clone()));
+    if uri.path() != "/internal/edge/authorize" {
+        return format!("own {uri}").into_response();
+    }
+    let shown = |name: &str| {
+        headers
+            .get(name)
+            .and_then(|it| it.to_str().ok())
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let by = match (
+        shown("cookie").contains("sp_edge_8080=good"),
+        shown("authorization").as_str(),
+    ) {
+        (true, _) => "session",
+        (_, "Bearer ours") => "token",
+        _ => return (StatusCode::UNAUTHORIZED, [("x-told", "no")], "who are you?").into_response(),
+    };
+    let who = [
+        ("x-session-user", "acc_1"),
+        ("x-session-tenant", "ten_1"),
+        ("x-session-assertion", "signed"),
+        ("x-session-by", by),
+    ];
+    (who, "").into_response()
+}
+
+struct Visit {
+    front: Front,
+    client: reqwest::Client,
+}
+
+impl Visit {
+    /// What the app sees of a request with these headers; the status where it sees none.
+    async fn seen(&self, headers: &[(&str, &str)]) -> Result<String, u16> {
+        let url = format!("{}/cgi-bin/env?x=1", self.front.edge.url("acme"));
+        let mut request = self.client.get(url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await.expect("answers");
+        match answer.status().as_u16() {
+            200 => Ok(answer.text().await.expect("text")),
+            status => Err(status),
+        }
+    }
+}
+
+fn variable<'a>(environment: &'a str, name: &str) -> Option<&'a str> {
+    environment
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+}
+
+async fn serve_env(installation: &Installation, front: &Front, tenant: &TenantSpec) {
+    front.attach(installation, tenant).await;
+    let spec = installation.running(tenant, 1, &["httpd", "-f", "-p", "8080", "-h", "/www"]);
+    let machine = installation
+        .provider()
+        .start_machine(&spec)
+        .await
+        .expect("started")
+        .external_id;
+    front.send_to(installation, &spec, &machine).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_the_edge_says_who_visits() {
+    need!(Installation::available());
+    let installation = Installation::new();
+    let mut door = Door::new();
+    let front = Front::with_door(&installation, Some(door.folder.path().to_owned()));
+    let (tenant, other) = (
+        installation.made_tenant("acme", 0).await,
+        installation.made_tenant("bolt", 1).await,
+    );
+    serve_env(&installation, &front, &tenant).await;
+    front.attach(&installation, &other).await;
+    front.serve(&installation, &other, 1).await;
+    let client = front.client("acme").build().expect("client");
+    let visit = Visit { front, client };
+
+    // Nobody is asked, and still nobody says of themselves who they are.
+    let mut claims: Vec<(&str, &str)> = CLAIMS.iter().map(|name| (*name, "mallory")).collect();
+    claims.push(("X-Session-User", "mallory too"));
+    let all = [claims.as_slice(), &[("Cookie", "a=b; sp_edge_8080=good; c=d")]].concat();
+    let seen = visit.seen(&all).await.expect("served");
+    assert!(!seen.to_lowercase().contains("mallory"), "{seen}");
+    assert_eq!(
+        variable(&seen, "HTTP_HOST").map(|host| host.split(':').next()),
+        Some(Some("acme.localhost"))
+    );
+    assert_eq!(variable(&seen, "HTTP_COOKIE"), Some("a=b; c=d"), "{seen}");
+    assert!(door.asked.lock().expect("lock").is_empty());
+
+    // From now on everybody is, with the next request.
+    for _ in 0..2 {
+        visit.front.edge.ask_first("acme", true).await.expect("told");
+        assert_eq!(visit.seen(&claims).await, Err(401));
+    }
+    let told = door.last();
+    assert_eq!(
+        (told["x-edge-label"].clone(), told["x-forwarded-method"].clone()),
+        ("acme".parse().expect("text"), "GET".parse().expect("text"))
+    );
+    assert_eq!(told["x-forwarded-uri"], "/cgi-bin/env?x=1");
+    for (cookies, left) in [
+        ("sp_edge_8080=good", None),
+        (
+            "sp_edge_8080=good; sp_edge_away_8080=x; a=b; c=d",
+            Some("a=b; c=d"),
+        ),
+        (
+            "a=b; sp_edge_8080=good; __Host-sp_edge_8443=x; xsp_edge_1=y",
+            Some("a=b; xsp_edge_1=y"),
+        ),
+    ] {
+        // A visitor can neither say more nor less than the edge, nor come as another tenant's.
+        let more = [
+            ("Cookie", cookies),
+            ("Connection", "X-Session-User, X-Session-Tenant"),
+            ("X-Edge-Label", "bolt"),
+            ("X-Forwarded-Uri", "/else"),
+        ];
+        let seen = visit
+            .seen(&[claims.as_slice(), &more].concat())
+            .await
+            .expect("let in");
+        assert!(!seen.contains("mallory"), "{seen}");
+        for (name, value) in [("USER", "acc_1"), ("TENANT", "ten_1"), ("ASSERTION", "signed")] {
+            assert_eq!(
+                variable(&seen, &format!("HTTP_X_SESSION_{name}")),
+                Some(value),
+                "{seen}"
+            );
+        }
+        assert_eq!(variable(&seen, "HTTP_COOKIE"), left, "{cookies}");
+        assert_eq!(door.last()["x-edge-label"], "acme");
+        assert_eq!(door.last()["x-forwarded-uri"], "/cgi-bin/env?x=1");
+    }
+    // Our own token is not the app's; its own is.
+    let seen = visit
+        .seen(&[("Authorization", "Bearer ours")])
+        .await
+        .expect("let in");
+    assert!(!seen.contains("ours"), "{seen}");
+    let both = [("Authorization", "Bearer apps"), ("Cookie", "sp_edge_8080=good")];
+    assert!(visit.seen(&both).await.expect("let in").contains("Bearer apps"));
+    // What opens a socket goes on as it came.
+    let socket = [
+        ("Cookie", "sp_edge_8080=good"),
+        ("Connection", "Upgrade"),
+        ("Upgrade", "websocket"),
+    ];
+    let seen = visit.seen(&socket).await.expect("let in");
+    assert_eq!(variable(&seen, "HTTP_UPGRADE"), Some("websocket"), "{seen}");
+    // The server's own paths never reach the app.
+    let own = format!("{}/.systemprompt/session?code=1", visit.front.edge.url("acme"));
+    let own = visit
+        .client
+        .get(own)
+        .send()
+        .await
+        .expect("answers")
+        .text()
+        .await
+        .expect("text");
+    assert_eq!(own, "own /.systemprompt/session?code=1");
+
+    bodies_and_deploys(&installation, &visit, &tenant).await;
+    without_the_server(&visit, &mut door).await;
+
+    visit.front.edge.ask_first("acme", false).await.expect("told");
+    assert_eq!(visit.front.get("acme", "/").await, (200, "v2".to_owned()));
+}
+
+/// Bodies arrive whole, also of requests that were held, which are asked once they may go on.
+async fn bodies_and_deploys(installation: &Installation, visit: &Visit, tenant: &TenantSpec) {
+    let front = &visit.front;
+    front.serve(installation, tenant, 2).await;
+    let url = front.edge.url("acme");
+    let send = |size: usize, cookie: &'static str| {
+        let request = visit.client.post(format!("{url}/")).header("Cookie", cookie);
+        let request = request.body(vec![b'x'; size]);
+        async move {
+            let answer = request.send().await.expect("answers");
+            (answer.status().as_u16(), answer.text().await.expect("text"))
+        }
+    };
+    for size in [0, 10, 3_000_000] {
+        assert_eq!(
+            send(size, "sp_edge_8080=good").await,
+            (200, "v2".to_owned()),
+            "{size} bytes"
+        );
+    }
+    assert_eq!(send(10, "").await.0, 401);
+    front.edge.switch("acme", Traffic::Held).await.expect("held");
+    let mut waiting = tokio::task::JoinSet::new();
+    waiting.spawn(send(3_000_000, "sp_edge_8080=good"));
+    waiting.spawn(send(10, "sp_edge_8080=over"));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(waiting.try_join_next().is_none(), "nobody is answered meanwhile");
+    front.edge.let_go("acme", 2).await.expect("let go");
+    let mut answers: Vec<u16> = waiting
+        .join_all()
+        .await
+        .into_iter()
+        .map(|(status, _)| status)
+        .collect();
+    answers.sort_unstable();
+    assert_eq!(answers, [200, 401]);
+}
+
+/// Where nobody can tell, nobody is let in; others' visitors notice nothing, and a server that is back is found at once.
+async fn without_the_server(visit: &Visit, door: &mut Door) {
+    door.close().await;
+    let began = Instant::now();
+    let url = format!("{}/", visit.front.edge.url("acme"));
+    let request = visit.client.get(&url).header("Cookie", "sp_edge_8080=good");
+    let answer = request
+        .header("Accept", "application/json")
+        .send()
+        .await
+        .expect("answers");
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["retry-after"]),
+        (503, &"5".parse().expect("text"))
+    );
+    let told = answer.text().await.expect("text");
+    assert!(told.contains("Nobody can be let in at the moment"), "{told}");
+    assert!(
+        began.elapsed() < Duration::from_secs(8),
+        "it is not waited for long"
+    );
+    assert_eq!(visit.front.get("bolt", "/").await, (200, "v1".to_owned()));
+    // One that starts again meanwhile is waited for.
+    let request = visit
+        .client
+        .post(&url)
+        .header("Cookie", "sp_edge_8080=good")
+        .body(vec![b'x'; 100_000]);
+    let waits = async { request.send().await.expect("answers").status().as_u16() };
+    let back = async {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        door.open();
+    };
+    let (status, ()) = tokio::join!(waits, back);
+    assert_eq!(status, 200);
+}
