@@ -94,7 +94,7 @@ pub(super) async fn show_sign_out() -> Response {
     page(
         StatusCode::OK,
         "Sign out",
-        "You are signed out of this site, of the server that it runs on, and of everything else there.",
+        "Press the button, and you are signed out of this site, of the server that it runs on, and of everything else there.",
         Some("/.systemprompt/sign-out"),
     )
 }
