@@ -371,6 +371,7 @@ mod tests {
         activate: allow-connections pull start-machine wait-ready switch-traffic
         rotate-credentials: start generate-password create-login create-release pull start-machine wait-ready switch-traffic drain-old lock-old-login drop-old-login store-secrets
         repair: stop-cut-off restore-networks restore-route pull start-machine wait-ready switch-traffic remove-surplus
+        set-sessions: tell-edge
         ");
     }
 }
