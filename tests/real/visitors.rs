@@ -30,10 +30,13 @@ const CLAIMS: [&str; 9] = [
     "X-Session-Assertion",
 ];
 
+/// Paths and headers of what the edge has asked.
+type Asked = Arc<Mutex<Vec<(String, HeaderMap)>>>;
+
 /// Plays the server at its end of the socket, and keeps what it was asked.
 struct Door {
     folder: TempDir,
-    asked: Arc<Mutex<Vec<(String, HeaderMap)>>>,
+    asked: Asked,
     open: Option<JoinHandle<()>>,
 }
 
@@ -81,11 +84,7 @@ impl Door {
     }
 }
 
-async fn answer(
-    State(asked): State<Arc<Mutex<Vec<(String, HeaderMap)>>>>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> axum::response::Response {
+async fn answer(State(asked): State<Asked>, uri: Uri, headers: HeaderMap) -> axum::response::Response {
     asked
         .lock()
         .expect("lock")
@@ -172,9 +171,24 @@ async fn only_the_edge_says_who_visits() {
     let client = front.client("acme").build().expect("client");
     let visit = Visit { front, client };
 
+    nobody_is_asked(&visit, &door).await;
+    everybody_is_asked(&visit, &door).await;
+    tokens_sockets_and_own_paths(&visit).await;
+    bodies_and_deploys(&installation, &visit, &tenant).await;
+    without_the_server(&visit, &mut door).await;
+
+    visit.front.edge.ask_first("acme", false).await.expect("told");
+    assert_eq!(visit.front.get("acme", "/").await, (200, "v2".to_owned()));
+}
+
+fn claims() -> Vec<(&'static str, &'static str)> {
+    let all = CLAIMS.iter().map(|name| (*name, "mallory"));
+    all.chain([("X-Session-User", "mallory too")]).collect()
+}
+
+async fn nobody_is_asked(visit: &Visit, door: &Door) {
     // Nobody is asked, and still nobody says of themselves who they are.
-    let mut claims: Vec<(&str, &str)> = CLAIMS.iter().map(|name| (*name, "mallory")).collect();
-    claims.push(("X-Session-User", "mallory too"));
+    let claims = claims();
     let all = [claims.as_slice(), &[("Cookie", "a=b; sp_edge_8080=good; c=d")]].concat();
     let seen = visit.seen(&all).await.expect("served");
     assert!(!seen.to_lowercase().contains("mallory"), "{seen}");
@@ -184,7 +198,10 @@ async fn only_the_edge_says_who_visits() {
     );
     assert_eq!(variable(&seen, "HTTP_COOKIE"), Some("a=b; c=d"), "{seen}");
     assert!(door.asked.lock().expect("lock").is_empty());
+}
 
+async fn everybody_is_asked(visit: &Visit, door: &Door) {
+    let claims = claims();
     // From now on everybody is, with the next request.
     for _ in 0..2 {
         visit.front.edge.ask_first("acme", true).await.expect("told");
@@ -230,6 +247,9 @@ async fn only_the_edge_says_who_visits() {
         assert_eq!(door.last()["x-edge-label"], "acme");
         assert_eq!(door.last()["x-forwarded-uri"], "/cgi-bin/env?x=1");
     }
+}
+
+async fn tokens_sockets_and_own_paths(visit: &Visit) {
     // Our own token is not the app's; its own is.
     let seen = visit
         .seen(&[("Authorization", "Bearer ours")])
@@ -258,12 +278,6 @@ async fn only_the_edge_says_who_visits() {
         .await
         .expect("text");
     assert_eq!(own, "own /.systemprompt/session?code=1");
-
-    bodies_and_deploys(&installation, &visit, &tenant).await;
-    without_the_server(&visit, &mut door).await;
-
-    visit.front.edge.ask_first("acme", false).await.expect("told");
-    assert_eq!(visit.front.get("acme", "/").await, (200, "v2".to_owned()));
 }
 
 /// Bodies arrive whole, also of requests that were held, which are asked once they may go on.
