@@ -1,8 +1,6 @@
 //! One wait, measured for us, for what people would use instead, and for the least work that can do it: in turn, so that
 //! what else the machine does meets all of them alike.
 
-#![expect(dead_code, reason = "units and roles that no bench uses yet")]
-
 use std::error::Error;
 use std::fmt;
 use std::time::Instant;

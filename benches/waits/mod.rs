@@ -1,7 +1,13 @@
 //! The waits: a file each.
 
+mod api;
 mod context;
+mod create;
+mod engine;
+mod gate;
+mod memory;
 mod start;
+mod streams;
 
 use crate::Scale;
 use crate::harness::contest::{Measured, Outcome};
@@ -10,4 +16,13 @@ use crate::harness::contest::{Measured, Outcome};
 pub(crate) type Bench = fn(Scale) -> Outcome<Vec<Measured>>;
 
 /// Every bench, by name, in the order in which they run.
-pub(crate) const ALL: &[(&str, Bench)] = &[("start", start::bench), ("context", context::bench)];
+pub(crate) const ALL: &[(&str, Bench)] = &[
+    ("start", start::bench),
+    ("context", context::bench),
+    ("api", api::bench),
+    ("streams", streams::bench),
+    ("memory", memory::bench),
+    ("engine", engine::bench),
+    ("gate", gate::bench),
+    ("create", create::bench),
+];

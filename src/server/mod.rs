@@ -260,7 +260,7 @@ async fn boot(flags: ServeFlags, clock: Clock, tell: impl FnOnce(Ready)) -> Resu
     let parts = (&store, &gate, vault, instance);
     let (provision, edge) = provision(&installation, &settings, parts, &clock).await?;
     let app = App::new(http::Parts {
-        limits: Limits::new(&clock, &store),
+        limits: Limits::new(&clock, &store).with_streams(settings.exposure.max_streams),
         billing: Billing::new(clock.clone(), provision.clone(), keys.derive("pay-page"))?
             .with_sandbox(settings.exposure.billing == BillingMode::Sandbox),
         metrics: metrics_recorder()?,
@@ -272,6 +272,7 @@ async fn boot(flags: ServeFlags, clock: Clock, tell: impl FnOnce(Ready)) -> Resu
         gate: gate.clone(),
         provision: provision.clone(),
         public_url: public_url.clone(),
+        histories: http::histories::Histories::default(),
         ready: http::health::Readiness::default(),
         stopping: CancellationToken::new(),
         tasks: TaskTracker::new(),

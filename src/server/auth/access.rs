@@ -1,8 +1,14 @@
 //! Access tokens: signed for ten minutes (RFC 9068, EdDSA), checked against the ring of keys and the session at every
 //! use.
 
+use std::collections::HashMap;
+use std::sync::PoisonError;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::api::id::{AccountId, SessionId};
 use crate::api::member::Role;
@@ -10,20 +16,23 @@ use crate::api::oauth::CLIENT_ID;
 use crate::api::secret::SecretText;
 use crate::api::time::Time;
 use crate::server::auth::api_tokens::PREFIX as API_TOKEN_PREFIX;
+use crate::server::auth::signing::verifies;
 use crate::server::auth::{Auth, AuthError, Credential, Principal, parse_scopes};
 use crate::server::store::sessions::SessionRow;
-use crate::server::store::{StoreError, Tx, accounts, api_tokens, sessions};
+use crate::server::store::{StoreError, Tx, api_tokens, callers, sessions};
 
 /// Life of an access token, in seconds.
 pub const LIFE_SECONDS: u32 = 600;
 /// How far two clocks may differ, in seconds.
 pub(super) const SKEW_SECONDS: i64 = 60;
+/// So many tokens are known by sight.
+const SEEN_AT_MOST: usize = 4096;
 /// What no other token that this server signs says of itself (RFC 9068 section 2.1).
 const KIND: &str = "at+jwt";
 
 /// What an access token says (RFC 9068's names where it has them).
-#[derive(Debug, Serialize, Deserialize)]
-struct Claims {
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Claims {
     iss: String,
     aud: String,
     client_id: String,
@@ -72,23 +81,30 @@ impl Auth {
         if bearer.starts_with(API_TOKEN_PREFIX) {
             return self.authenticate_api_token(bearer).await;
         }
-        let mut tx = self.store.begin_read().await?;
-        let claims = self.read_access(&mut tx, bearer).await?;
-        let session = sessions::find(&mut tx, &claims.sid)
+        const FOREIGN: AuthError = AuthError::Unauthenticated("the access token is not one of this server");
+        // What the token says of itself only names rows; then the key in one of them says whether it is ours.
+        let kid = key_named_by(bearer).ok_or(FOREIGN)?;
+        let named = session_named_by(bearer).ok_or(FOREIGN)?;
+        let shown = callers::find_by_session(&mut self.store.look(), &kid, &named)
             .await?
-            .filter(|session| session.revoked_at.is_none() && session.account_id == claims.sub)
-            .ok_or(AuthError::Unauthenticated("the session has ended"))?;
-        let account = accounts::find(&mut tx, &claims.sub)
-            .await?
+            .filter(|shown| verifies(shown.state, shown.verifies_until, self.clock.now()))
+            .ok_or(FOREIGN)?;
+        let claims = self.read_claims(bearer, &shown.public_key).ok_or(FOREIGN)?;
+        self.check_times(&claims)?;
+        if shown.session_of.as_ref() != Some(&claims.sub) || claims.sid != named {
+            return Err(AuthError::Unauthenticated("the session has ended"));
+        }
+        let account = shown
+            .caller
             .ok_or(AuthError::Unauthenticated("the account is gone"))?;
         Ok(Principal {
-            account_id: account.id,
+            account_id: account.account_id,
             email: account.email,
             operator: account.operator,
             scopes: parse_scopes(&claims.scope)
                 .map_err(|_| AuthError::Unauthenticated("the access token is malformed"))?,
             tenant_id: None,
-            credential: Credential::Session(session.id),
+            credential: Credential::Session(claims.sid),
             expires_at: Time::from_millis(claims.exp * 1000),
             needs: Role::Owner,
         })
@@ -99,7 +115,7 @@ impl Auth {
     /// # Errors
     /// The store fails.
     pub async fn lasts(&self, credential: &Credential) -> Result<bool, StoreError> {
-        let mut tx = self.store.begin_read().await?;
+        let mut tx = self.store.look();
         match credential {
             Credential::ApiToken(id) => api_tokens::lasts(&mut tx, id).await,
             Credential::Session(id) => {
@@ -121,10 +137,7 @@ impl Auth {
         Ok(self.decode(tx, token).await?.map(|claims| claims.sid))
     }
 
-    async fn read_access(&self, tx: &mut Tx, token: &str) -> Result<Claims, AuthError> {
-        let claims = self.decode(tx, token).await?.ok_or(AuthError::Unauthenticated(
-            "the access token is not one of this server",
-        ))?;
+    fn check_times(&self, claims: &Claims) -> Result<(), AuthError> {
         let now = self.clock.now().as_millis().div_euclid(1000);
         if now >= claims.exp + SKEW_SECONDS {
             return Err(AuthError::Unauthenticated("the access token has expired"));
@@ -132,7 +145,30 @@ impl Auth {
         if claims.iat > now + SKEW_SECONDS {
             return Err(AuthError::Unauthenticated("the access token is from the future"));
         }
-        Ok(claims)
+        Ok(())
+    }
+
+    /// What a token says that this key has signed. A signature that was good for a key stays good for it, so it is looked
+    /// at once; whether the key, the session and the time are good is looked at every time.
+    fn read_claims(&self, token: &str, public_key: &str) -> Option<Claims> {
+        let name: [u8; 32] = Sha256::new()
+            .chain_update(public_key)
+            .chain_update([0])
+            .chain_update(token)
+            .finalize()
+            .into();
+        let known = |seen: &mut HashMap<_, _>| seen.get(&name).cloned();
+        if let Some(claims) = known(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return Some(claims);
+        }
+        let key = DecodingKey::from_ed_components(public_key).ok()?;
+        let claims = claims_of(token, &key)?;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= SEEN_AT_MOST {
+            seen.clear();
+        }
+        seen.insert(name, claims.clone());
+        Some(claims)
     }
 
     /// What a token says that one of our keys has signed.
@@ -150,6 +186,19 @@ fn key_named_by(token: &str) -> Option<String> {
     let header = jsonwebtoken::decode_header(token).ok()?;
     let ours = header.alg == Algorithm::EdDSA && header.typ.as_deref() == Some(KIND);
     header.kid.filter(|_| ours)
+}
+
+/// Which session an access token says that it belongs to, whoever has signed it.
+fn session_named_by(token: &str) -> Option<SessionId> {
+    #[derive(Deserialize)]
+    struct Named {
+        sid: SessionId,
+    }
+    let claims = token.split('.').nth(1)?;
+    let claims = URL_SAFE_NO_PAD.decode(claims).ok()?;
+    serde_json::from_slice::<Named>(&claims)
+        .ok()
+        .map(|named| named.sid)
 }
 
 /// What a token says that this key has signed.

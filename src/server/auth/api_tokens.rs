@@ -1,6 +1,7 @@
 //! API tokens: `spt_` and 256 random bits, shown once, for 90 days at most.
 
 use std::collections::BTreeSet;
+use std::sync::PoisonError;
 
 use crate::api::account::CreateToken;
 use crate::api::id::{AccountId, TokenId};
@@ -11,7 +12,7 @@ use crate::api::time::Time;
 use crate::server::auth::keys::{hash_token, random_token};
 use crate::server::auth::{Auth, AuthError, Credential, Principal, parse_scopes, scope_words};
 use crate::server::store::api_tokens::ApiTokenRow;
-use crate::server::store::{Tx, accounts, api_tokens};
+use crate::server::store::{StoreError, Tx, api_tokens, callers};
 
 /// What every API token begins with.
 pub const PREFIX: &str = "spt_";
@@ -113,10 +114,36 @@ impl Auth {
         })
     }
 
+    /// Whether the use of some API token is to be written down.
+    #[must_use]
+    pub fn has_used(&self) -> bool {
+        !self
+            .used
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty()
+    }
+
+    /// Writes down that API tokens were used.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn write_used(&self) -> Result<(), StoreError> {
+        let used = std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner));
+        if used.is_empty() {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let mut tx = self.store.begin().await?;
+        for id in &used {
+            api_tokens::touch(&mut tx, id, now).await?;
+        }
+        tx.commit().await
+    }
+
     pub(super) async fn authenticate_api_token(&self, token: &str) -> Result<Principal, AuthError> {
         let now = self.clock.now();
-        let mut tx = self.store.begin_read().await?;
-        let row = api_tokens::find_by_hash(&mut tx, &hash_token(token))
+        let (row, caller) = callers::find_by_token(&mut self.store.look(), &hash_token(token))
             .await?
             .ok_or(AuthError::Unauthenticated(
                 "the API token is not one of this server",
@@ -127,20 +154,17 @@ impl Auth {
         if row.expires_at <= now {
             return Err(AuthError::Unauthenticated("the API token has expired"));
         }
-        let account = accounts::find(&mut tx, &row.account_id)
-            .await?
-            .ok_or(AuthError::Unauthenticated("the account is gone"))?;
-        drop(tx);
+        let account = caller.ok_or(AuthError::Unauthenticated("the account is gone"))?;
         let seen_lately = row
             .last_used_at
             .is_some_and(|used| now.seconds_since(used) < TOUCH_SECONDS);
         if !seen_lately {
-            let mut tx = self.store.begin().await?;
-            api_tokens::touch(&mut tx, &row.id, now).await?;
-            tx.commit().await?;
+            // Whoever asks does not wait until that is written down.
+            let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+            used.insert(row.id.clone());
         }
         Ok(Principal {
-            account_id: account.id,
+            account_id: account.account_id,
             email: account.email,
             operator: account.operator,
             scopes: parse_scopes(&row.scopes)

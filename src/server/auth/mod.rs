@@ -21,10 +21,10 @@ pub(crate) mod testing;
 pub mod visits;
 pub mod vouchers;
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
 
-use crate::api::id::{AccountId, TenantId};
+use crate::api::id::{AccountId, TenantId, TokenId};
 use crate::api::member::Role;
 use crate::api::oauth::Scope;
 use crate::api::time::Time;
@@ -223,6 +223,10 @@ pub struct Auth {
     pub(crate) clock: Clock,
     pub(crate) keys: Arc<Keys>,
     issuer: Arc<str>,
+    /// Access tokens whose signatures were found good, by a digest of each with its key.
+    seen: Arc<Mutex<HashMap<[u8; 32], access::Claims>>>,
+    /// API tokens whose use is to be written down; in order, so that two servers do not lock each other out.
+    used: Arc<Mutex<BTreeSet<TokenId>>>,
 }
 
 impl Auth {
@@ -235,6 +239,8 @@ impl Auth {
             clock,
             keys,
             issuer,
+            seen: Arc::default(),
+            used: Arc::default(),
         }
     }
 

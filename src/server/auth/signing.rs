@@ -145,7 +145,7 @@ impl Auth {
         let now = self.clock.now();
         let found = signing_keys::find(tx, kid).await?;
         Ok(found
-            .filter(|key| key.state != KeyState::Next && !has_ended(key, now))
+            .filter(|key| verifies(key.state, key.verifies_until, now))
             .and_then(|key| DecodingKey::from_ed_components(&key.public_key).ok()))
     }
 
@@ -187,4 +187,9 @@ impl Auth {
 
 fn has_ended(key: &SigningKeyRow, now: Time) -> bool {
     key.verifies_until.is_some_and(|until| until <= now)
+}
+
+/// Whether a key of that state verifies what it has signed.
+pub(super) fn verifies(state: KeyState, until: Option<Time>, now: Time) -> bool {
+    state != KeyState::Next && until.is_none_or(|until| until > now)
 }

@@ -39,6 +39,19 @@ impl Principal {
         now: Time,
     ) -> Result<Option<Standing>, StoreError> {
         let role = members::role_of(tx, tenant, &self.account_id).await?;
+        self.standing_of(tx, (tenant, role), now).await
+    }
+
+    /// The same of an account that is `role` to the tenant.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn standing_of(
+        &self,
+        tx: &mut Tx,
+        (tenant, role): (&TenantId, Option<Role>),
+        now: Time,
+    ) -> Result<Option<Standing>, StoreError> {
         if self.operator && role.is_none_or(|role| role < self.needs) {
             let door = support_grants::find_open(tx, tenant, now).await?;
             if let Some(door) = door.filter(|door| role.is_none_or(|role| role < door.access.role())) {

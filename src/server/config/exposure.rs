@@ -6,6 +6,7 @@ use crate::api::trust::{GITHUB, GITLAB};
 use crate::server::config::{ConfigError, Environment};
 use crate::server::front::proxies::Network;
 use crate::server::front::tls::TlsFiles;
+use crate::server::http::STREAMS;
 
 /// How tenants are paid for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -41,6 +42,10 @@ pub struct ExposureFlags {
     /// How tenants are paid for [env: `SYSTEMPROMPT_BILLING`] [default: sandbox]
     #[arg(long, value_enum)]
     pub billing: Option<BillingMode>,
+    /// How many streams of events and lines this server serves at once; each holds a connection and some 20 KB [env:
+    /// `SYSTEMPROMPT_MAX_STREAMS`] [default: 2000]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_streams: Option<u32>,
 }
 
 /// Who can reach the server.
@@ -58,6 +63,8 @@ pub struct ExposureSettings {
     pub ci_issuers: Vec<String>,
     /// How tenants are paid for.
     pub billing: BillingMode,
+    /// How many streams are served at once.
+    pub max_streams: u32,
 }
 
 impl ExposureSettings {
@@ -100,6 +107,7 @@ impl ExposureSettings {
             flags.ci_issuers
         };
         Ok(Self {
+            max_streams: streams(flags.max_streams, environment)?,
             ci_issuers: match issuers.as_slice() {
                 [] => [GITHUB, GITLAB].map(str::to_owned).into(),
                 named => named
@@ -140,6 +148,11 @@ fn listed(environment: &Environment, name: &str) -> Vec<String> {
         .map(|entry| entry.trim().to_owned())
         .filter(|entry| !entry.is_empty())
         .collect()
+}
+
+fn streams(flag: Option<u32>, environment: &Environment) -> Result<u32, ConfigError> {
+    let told = environment.parse("SYSTEMPROMPT_MAX_STREAMS", "a number")?;
+    Ok(flag.or(told).unwrap_or(STREAMS))
 }
 
 /// An issuer, as it stands in what it signs but for a slash at the end.

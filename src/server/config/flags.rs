@@ -35,7 +35,7 @@ pub struct ServeFlags {
     /// `SYSTEMPROMPT_REGISTRY_DIR`] [default: `registry` in the data folder]
     #[arg(long, value_name = "DIR")]
     pub registry_dir: Option<PathBuf>,
-    /// File with the pretended world of `--provider fake`
+    /// File with the pretended world of `--provider fake`; `:memory:` keeps it nowhere
     #[arg(long, value_name = "FILE", hide = true)]
     pub world_file: Option<PathBuf>,
     /// What runs tenants [env: `SYSTEMPROMPT_PROVIDER`] [default: docker]

@@ -11,12 +11,12 @@ use crate::server::http::App;
 use crate::server::http::error::{Answer, ApiError};
 use crate::server::store::operations::OperationRow;
 use crate::server::store::tenants::TenantRow;
-use crate::server::store::{Tx, acts, operations, tenants};
+use crate::server::store::{Tx, acts, operations, tenant_life};
 
 /// How often it is looked whether somebody who reads a stream may still do so.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// The longest life of a stream, in seconds: its reader comes back, shows a credential again and misses nothing.
-const STREAM_SECONDS: i64 = 600;
+pub(super) const STREAM_SECONDS: i64 = 600;
 
 impl App {
     /// A reading transaction and the tenant in it.
@@ -32,6 +32,14 @@ impl App {
         let mut tx = self.store.begin_read().await?;
         let tenant = find_for((&mut tx, self.clock.now()), caller, id, scope).await?;
         Ok((tx, tenant))
+    }
+
+    /// The tenant alone, as it stands now.
+    ///
+    /// # Errors
+    /// The caller may not see the tenant, or lacks the scope.
+    pub async fn look_at_tenant(&self, caller: &Principal, id: &TenantId, scope: Scope) -> Answer<TenantRow> {
+        find_for((&mut self.store.look(), self.clock.now()), caller, id, scope).await
     }
 
     /// A writing transaction and the tenant in it.
@@ -82,15 +90,19 @@ impl App {
             }
             let left = Duration::from_secs(u64::try_from(left).unwrap_or(1));
             tokio::time::sleep(left.min(LOOK_AGAIN)).await;
-            if matches!(self.auth.lasts(&caller.credential).await, Ok(false)) {
+            if self.is_shut_out(&caller, &id).await {
                 return;
             }
-            match self.read_tenant(&caller, &id, Scope::Read).await {
-                Err(error) if error.status().is_client_error() => return,
-                // A database that is away for a moment shuts nobody out.
-                _ => {}
-            }
         }
+    }
+
+    /// Whether somebody who reads a stream of the tenant has to stop. A database that is away for a moment shuts nobody out.
+    pub(super) async fn is_shut_out(&self, caller: &Principal, id: &TenantId) -> bool {
+        if matches!(self.auth.lasts(&caller.credential).await, Ok(false)) {
+            return true;
+        }
+        let seen = self.look_at_tenant(caller, id, Scope::Read).await;
+        seen.is_err_and(|error| error.status().is_client_error())
     }
 }
 
@@ -100,10 +112,10 @@ async fn find_for(
     id: &TenantId,
     scope: Scope,
 ) -> Answer<TenantRow> {
-    let tenant = tenants::find(tx, id)
+    let (tenant, role) = tenant_life::find_for(tx, id, &caller.account_id)
         .await?
         .ok_or_else(|| ApiError::not_found("tenant"))?;
-    let standing = caller.standing(tx, &tenant.id, now).await?;
+    let standing = caller.standing_of(tx, (&tenant.id, role), now).await?;
     let allowed = caller.authorize(&tenant.id, standing.as_ref(), scope);
     // Whoever may not see the tenant has not acted on it.
     if let Some(standing) = standing.filter(|_| !matches!(allowed, Err(AuthError::NotFound { .. }))) {

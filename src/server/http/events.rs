@@ -5,11 +5,12 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::stream::{self, Stream, StreamExt as _};
 use tokio::sync::watch;
@@ -20,21 +21,23 @@ use crate::api::event::{Event, EventQuery};
 use crate::api::id::TenantId;
 use crate::api::oauth::Scope;
 use crate::api::page::{DEFAULT_LIMIT, MAX_LIMIT, Page};
+use crate::api::time::Time;
 use crate::server::auth::Principal;
 use crate::server::http::App;
+use crate::server::http::access::STREAM_SECONDS;
 use crate::server::http::error::{Answer, ApiError, chain};
 use crate::server::http::extract::{Caller, Ids, Params};
+use crate::server::http::histories::{Door, Line, Recent, line};
 use crate::server::http::limits::sit;
 use crate::server::seats::Seat;
-use crate::server::store::{StoreError, events};
+use crate::server::store::events;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const HEARTBEAT: Duration = Duration::from_secs(15);
-const RETRY: Duration = Duration::from_millis(1000);
-/// The table is looked at this often without a signal while signals of other servers may go unheard…
-const LOOK_ANYWAY: Duration = Duration::from_secs(1);
-/// …and this often while they are heard: one that was killed between its commit and its signal has given none.
-const LOOK_NOW_AND_THEN: Duration = Duration::from_secs(5);
+/// The first bytes of every stream: when to come back.
+const HELLO: &str = "retry: 1000\n\n";
+/// What is sent when there is nothing to send.
+const STILL_HERE: &str = ":\n\n";
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<App> {
@@ -70,7 +73,7 @@ async fn list_events(
     if wants_stream(&headers) {
         drop(tx);
         let seat = sit(&app.limits.streams, caller.account_id.as_str())?;
-        return Ok(stream_events(app, caller, id, (since, seat)));
+        return Ok(stream_events(app, &caller, (id, last), (since, seat)));
     }
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
@@ -122,27 +125,6 @@ pub fn last_event_id(headers: &HeaderMap) -> Answer<Option<u64>> {
     text.parse().map(Some).map_err(|_| refused())
 }
 
-fn stream_events(app: App, caller: Principal, tenant: TenantId, (since, seat): (u64, Seat)) -> Response {
-    let stopping = app.stopping.clone().cancelled_owned();
-    let shut_out = app.clone().until_shut_out(caller, tenant.clone());
-    let hello = stream::once(async { Ok::<_, Infallible>(SseEvent::default().retry(RETRY)) });
-    let events = hello
-        .chain(follow(app, tenant, since).map(|event| Ok(frame(&event))))
-        .take_until(stopping)
-        // The reader comes back, with a fresh credential if need be, and misses nothing.
-        .take_until(Box::pin(shut_out));
-    let mut response = Sse::new(held(events, seat))
-        .keep_alive(KeepAlive::new().interval(HEARTBEAT))
-        .into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(
-        HeaderName::from_static("x-accel-buffering"),
-        HeaderValue::from_static("no"),
-    );
-    response
-}
-
 /// A stream that keeps its seat, where it has one, until it has ended or nobody reads it any more.
 pub fn held<S: Stream + Send>(
     stream: S,
@@ -155,74 +137,103 @@ pub fn held<S: Stream + Send>(
     })
 }
 
-fn frame(event: &Event) -> SseEvent {
-    let data = serde_json::to_string(event).unwrap_or_default();
-    SseEvent::default()
-        .id(event.seq.to_string())
-        .event(&event.event)
-        .data(data)
-}
-
-struct Following {
+fn stream_events(
     app: App,
-    tenant: TenantId,
-    since: u64,
-    read: VecDeque<Event>,
-    changes: watch::Receiver<u64>,
-}
-
-/// Every event after `since`, for ever; ends when the table cannot be read.
-fn follow(app: App, tenant: TenantId, since: u64) -> impl Stream<Item = Event> + Send {
-    // Subscribed before the first look, so that nothing written in between goes unnoticed.
-    let changes = app.provision.changes(&tenant);
-    let following = Following {
+    caller: &Principal,
+    (tenant, last): (TenantId, u64),
+    (since, seat): (u64, Seat),
+) -> Response {
+    let reading = Reading {
+        door: app.door(caller, &tenant),
+        ends: caller
+            .expires_at
+            .min(app.clock.now().plus_seconds(STREAM_SECONDS)),
+        recent: app.history(&tenant, last),
         app,
         tenant,
         since,
-        read: VecDeque::new(),
-        changes,
+        lines: VecDeque::new(),
+        begun: false,
+        _seat: seat,
     };
-    stream::unfold(following, |mut following| async move {
+    let lines = stream::unfold(reading, |mut reading| async move {
+        let text = reading.next().await?;
+        Some((Ok::<_, Infallible>(text), reading))
+    });
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-store"),
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    (headers, Body::from_stream(lines)).into_response()
+}
+
+/// Somebody who reads a history, from after number `since` on.
+struct Reading {
+    app: App,
+    tenant: TenantId,
+    since: u64,
+    lines: VecDeque<Line>,
+    recent: watch::Receiver<Arc<Recent>>,
+    door: Arc<Door>,
+    /// When the reader has to come back and show a credential again.
+    ends: Time,
+    begun: bool,
+    _seat: Seat,
+}
+
+impl Reading {
+    /// What is sent next; `None` ends the stream. The reader comes back, with a fresh credential if need be, and misses
+    /// nothing.
+    async fn next(&mut self) -> Option<Bytes> {
+        if !self.begun {
+            self.begun = true;
+            return Some(Bytes::from_static(HELLO.as_bytes()));
+        }
         loop {
-            if let Some(event) = following.read.pop_front() {
-                following.since = event.seq;
-                return Some((event, following));
+            let left = self.ends.seconds_since(self.app.clock.now());
+            if left <= 0 || self.app.stopping.is_cancelled() {
+                return None;
             }
-            match following.look().await {
-                Ok(true) => {}
-                Ok(false) => following.wait().await,
-                Err(error) => {
-                    tracing::warn!(
-                        error = chain(&error),
-                        "an event stream ends: the table cannot be read"
-                    );
-                    return None;
+            if let Some(line) = self.lines.pop_front() {
+                self.since = line.seq;
+                return Some(line.text);
+            }
+            let at_hand = self.recent.borrow_and_update().since(self.since);
+            match at_hand {
+                None => self.read().await?,
+                Some(lines) if !lines.is_empty() => self.lines = lines,
+                Some(_) => {
+                    let wait = HEARTBEAT.min(Duration::from_secs(u64::try_from(left).unwrap_or(1)));
+                    tokio::select! {
+                        changed = self.recent.changed() => changed.ok()?,
+                        () = self.door.closed() => return None,
+                        () = self.app.stopping.cancelled() => return None,
+                        () = tokio::time::sleep(wait) => return Some(Bytes::from_static(STILL_HERE.as_bytes())),
+                    }
                 }
             }
         }
-    })
-}
-
-impl Following {
-    /// Reads what is new; `false` when nothing is.
-    async fn look(&mut self) -> Result<bool, StoreError> {
-        let mut tx = self.app.store.begin_read().await?;
-        self.read = events::list_after(&mut tx, &self.tenant, self.since, MAX_LIMIT)
-            .await?
-            .into();
-        Ok(!self.read.is_empty())
     }
 
-    /// Waits for a signal, but not for long.
-    async fn wait(&mut self) {
-        let patience = if self.app.provision.hears_everything() {
-            LOOK_NOW_AND_THEN
-        } else {
-            LOOK_ANYWAY
-        };
-        if let Ok(Err(_)) = tokio::time::timeout(patience, self.changes.changed()).await {
-            // Nobody signals any more: only the clock is left.
-            tokio::time::sleep(LOOK_ANYWAY).await;
+    /// Reads what is too far back to be at hand.
+    async fn read(&mut self) -> Option<()> {
+        let mut tx = self.app.store.look();
+        match events::list_after(&mut tx, &self.tenant, self.since, MAX_LIMIT).await {
+            Ok(events) => {
+                self.lines = events.iter().map(line).collect();
+                if self.lines.is_empty() {
+                    self.since = self.recent.borrow().after();
+                }
+                Some(())
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = chain(&error),
+                    "an event stream ends: the table cannot be read"
+                );
+                None
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::api::problem::{CONTENT_TYPE, Problem};
 use crate::api::routes;
 use crate::server::auth::{AuthError, Principal};
 use crate::server::http::App;
-use crate::server::http::error::ApiError;
+use crate::server::http::error::{ApiError, chain};
 use crate::server::http::limits::{Limiter, sit};
 use crate::server::http::problem;
 use crate::server::seats::Seats;
@@ -122,6 +122,9 @@ pub async fn authenticate(
         }
         Err(error) => return Err(error),
     };
+    if app.auth.has_used() {
+        app.tasks.spawn(write_used(app.clone()));
+    }
     let path = request.extensions().get::<MatchedPath>();
     if let Some(route) = path.and_then(|path| routes::find(request.method().as_str(), path.as_str())) {
         principal.needs = route.needs();
@@ -131,6 +134,16 @@ pub async fn authenticate(
     let mut response = next.run(request).await;
     standing.tell(response.headers_mut());
     Ok(response)
+}
+
+/// What cannot be written down is written down at the next use.
+async fn write_used(app: App) {
+    if let Err(error) = app.auth.write_used().await {
+        tracing::debug!(
+            error = chain(&error),
+            "failed to write down the use of API tokens"
+        );
+    }
 }
 
 async fn identify(app: &App, headers: &HeaderMap) -> Result<Principal, ApiError> {

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use crate::server::clock::Clock;
 use crate::server::http::error::ApiError;
 use crate::server::http::problem;
+use crate::server::http::shares::Shares;
 use crate::server::seats::{Full, Seat, Seats};
 use crate::server::store::Store;
 use crate::server::store::rate_limits::{self, Count, Filling};
@@ -41,6 +42,7 @@ pub struct Limiter {
     shared: Option<Store>,
     /// When each bucket is full again, for a server that counts alone.
     buckets: Arc<Mutex<HashMap<String, i64>>>,
+    shares: Arc<Mutex<Shares>>,
 }
 
 /// What is left after one request.
@@ -62,6 +64,7 @@ impl Limiter {
             clock,
             shared: None,
             buckets: Arc::default(),
+            shares: Arc::default(),
         }
     }
 
@@ -104,14 +107,39 @@ impl Limiter {
 
     async fn count_for_all(&self, caller: &str, now: i64) -> Option<Count> {
         let store = self.shared.as_ref()?;
-        let caller = format!("{} {caller}", self.policy.name);
-        let counted = rate_limits::count(store, &caller, self.filling(), now);
-        match tokio::time::timeout(COUNT_WITHIN, counted).await {
-            Ok(Ok(count)) => count,
-            Ok(Err(_)) | Err(_) => {
-                tracing::debug!(policy = self.policy.name, "counted by this server alone");
-                None
+        let filling = self.filling();
+        // A fiftieth of what they may ask for at all; with few to give every one is asked for.
+        let most = self.policy.quota / 50;
+        let at_hand = {
+            let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+            shares.next(caller, (most, filling.cost), now)
+        };
+        let mut wanted = match at_hand {
+            Ok(count) => return Some(count),
+            Err(wanted) => wanted,
+        };
+        let name = format!("{} {caller}", self.policy.name);
+        loop {
+            let filling = Filling {
+                cost: filling.cost * i64::from(wanted),
+                ..filling
+            };
+            let counted = rate_limits::count(store, &name, filling, now);
+            let count = match tokio::time::timeout(COUNT_WITHIN, counted).await {
+                Ok(Ok(count)) => count?,
+                Ok(Err(_)) | Err(_) => {
+                    tracing::debug!(policy = self.policy.name, "counted by this server alone");
+                    return None;
+                }
+            };
+            if count.allowed {
+                let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+                return Some(shares.took(caller, (wanted, self.filling().cost), count.full_at, now));
             }
+            if wanted == 1 {
+                return Some(count);
+            }
+            wanted = 1;
         }
     }
 

@@ -10,6 +10,7 @@ pub mod error;
 pub mod events;
 pub mod extract;
 pub mod health;
+pub mod histories;
 pub mod idempotency;
 pub mod layers;
 pub mod limits;
@@ -25,6 +26,7 @@ pub mod reconcile;
 pub mod releases;
 pub mod secrets;
 pub mod sessions;
+mod shares;
 pub mod shown;
 pub mod support;
 pub mod tenant_actions;
@@ -55,6 +57,10 @@ use crate::server::registry::Gate;
 use crate::server::seats::{Room, Seats};
 use crate::server::store::Store;
 
+/// How many streams an account may have open, at one server.
+const STREAMS_EACH: u32 = 100;
+/// How many streams of events and lines are served at once, unless the server is told another number.
+pub const STREAMS: u32 = 2000;
 /// The longest body of a request.
 const MAX_BODY_BYTES: usize = 1 << 20;
 
@@ -82,6 +88,8 @@ pub struct Parts {
     pub provision: Provision,
     /// How often.
     pub limits: Limits,
+    /// What many read at once.
+    pub histories: histories::Histories,
     /// Counters.
     pub metrics: PrometheusHandle,
     /// The server's own address, without a slash at its end.
@@ -152,10 +160,21 @@ impl Limits {
             password: limiter("password", 20, 300),
             user_code: limiter("user-code", 10, 300),
             refused: limiter("unauthenticated", 1000, 60),
-            streams: seats("streams", 100, 2000),
+            streams: seats("streams", STREAMS_EACH, STREAMS),
             signing_in: seats("sign-ins", 32, 256),
             passwords: seats("passwords", 4, 64),
         }
+    }
+
+    /// The same with room for so many streams of all accounts together.
+    #[must_use]
+    pub fn with_streams(mut self, all: u32) -> Self {
+        self.streams = Seats::new(Room {
+            name: "streams",
+            each: STREAMS_EACH,
+            all,
+        });
+        self
     }
 }
 

@@ -51,7 +51,7 @@ async fn list_tenants(
     caller.require(Scope::Read)?;
     let wanted = Wanted::new(&query)?;
     let after: Option<TenantId> = wanted.after()?;
-    let mut tx = app.store.begin_read().await?;
+    let mut tx = app.store.look();
     let rows = match &caller.tenant_id {
         Some(only) => only_tenant(&app, &mut tx, (&caller, only), after.as_ref()).await?,
         None if caller.operator => {
@@ -80,7 +80,7 @@ async fn list_all_tenants(
     caller.require_operator()?;
     let wanted = Wanted::new(&query)?;
     let after: Option<TenantId> = wanted.after()?;
-    let mut tx = app.store.begin_read().await?;
+    let mut tx = app.store.look();
     let rows = tenant_lists::list_living(&mut tx, after.as_ref(), wanted.rows()).await?;
     Ok(wanted
         .page(ALL_TENANTS, rows, |row| row.id.to_string())
@@ -113,14 +113,14 @@ async fn get_tenant(
     Caller(caller): Caller,
     Ids(id): Ids<TenantId>,
 ) -> Answer<Json<Tenant>> {
-    let (mut tx, row) = app.read_tenant(&caller, &id, Scope::Read).await?;
-    let may_fetch = caller.scopes.contains(&Scope::Secrets)
-        && members::role_of(&mut tx, &id, &caller.account_id).await? == Some(Role::Owner);
-    let credentials_token = if may_fetch {
-        app.provision.credentials_token(&mut tx, &id).await?
-    } else {
-        None
-    };
+    let row = app.look_at_tenant(&caller, &id, Scope::Read).await?;
+    let mut credentials_token = None;
+    if caller.scopes.contains(&Scope::Secrets) {
+        let mut tx = app.store.begin_read().await?;
+        if members::role_of(&mut tx, &id, &caller.account_id).await? == Some(Role::Owner) {
+            credentials_token = app.provision.credentials_token(&mut tx, &id).await?;
+        }
+    }
     Ok(Json(Tenant {
         credentials_token,
         ..app.shown_tenant(row)

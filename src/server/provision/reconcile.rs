@@ -53,35 +53,21 @@ impl Provision {
         let mut found = Reconciled::default();
         found.report.dry_run = dry_run;
         let mut tx = parts.store.begin_read().await?;
-        let resting = tenant_life::list_resting(&mut tx).await?;
         // Whoever asks again, because an answer was lost, is told of the repairs that are under way.
         found.operations = operations::list_unfinished(&mut tx, Work::Repair.kind()).await?;
         drop(tx);
-        for tenant in &resting {
-            found.report.tenants += 1;
-            let mut drift = match examine(parts, tenant).await {
-                Ok(drift) => drift,
-                Err(error) => {
-                    // One tenant that cannot be looked at must not hide the others.
-                    let error: &dyn std::error::Error = &error;
-                    tracing::warn!(tenant = %tenant.id, error, "failed to compare a tenant with its ledger");
-                    continue;
-                }
-            };
-            if !dry_run && drift.iter().any(|one| one.action == MEND) {
-                let mended = self.mend(tenant, &drift, by).await?;
-                for one in drift.iter_mut().filter(|one| one.action == MEND) {
-                    match &mended {
-                        Ok(id) => one.operation_id = Some(id.clone()),
-                        Err(why) => {
-                            REPORT.clone_into(&mut one.action);
-                            one.detail.clone_from(why);
-                        }
-                    }
-                }
-                found.operations.extend(mended.ok());
+        let mut after = None;
+        loop {
+            let mut tx = parts.store.begin_read().await?;
+            let resting = tenant_life::list_resting(&mut tx, after.as_ref()).await?;
+            drop(tx);
+            for tenant in &resting {
+                self.compare(tenant, (dry_run, by), &mut found).await?;
             }
-            found.report.drift.append(&mut drift);
+            after = match resting.last() {
+                Some(last) => Some(last.id.clone()),
+                None => break,
+            };
         }
         let mut left = self.leftovers(dry_run).await?;
         found.report.drift.append(&mut left);
@@ -90,6 +76,41 @@ impl Provision {
         }
         told_drift(&found.report);
         Ok(found)
+    }
+
+    /// Compares one tenant with the provider, and mends it unless `dry_run`.
+    async fn compare(
+        &self,
+        tenant: &TenantRow,
+        (dry_run, by): (bool, Option<&str>),
+        found: &mut Reconciled,
+    ) -> Result<(), ReconcileError> {
+        let parts = &self.0.parts;
+        found.report.tenants += 1;
+        let mut drift = match examine(parts, tenant).await {
+            Ok(drift) => drift,
+            Err(error) => {
+                // One tenant that cannot be looked at must not hide the others.
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(tenant = %tenant.id, error, "failed to compare a tenant with its ledger");
+                return Ok(());
+            }
+        };
+        if !dry_run && drift.iter().any(|one| one.action == MEND) {
+            let mended = self.mend(tenant, &drift, by).await?;
+            for one in drift.iter_mut().filter(|one| one.action == MEND) {
+                match &mended {
+                    Ok(id) => one.operation_id = Some(id.clone()),
+                    Err(why) => {
+                        REPORT.clone_into(&mut one.action);
+                        one.detail.clone_from(why);
+                    }
+                }
+            }
+            found.operations.extend(mended.ok());
+        }
+        found.report.drift.append(&mut drift);
+        Ok(())
     }
 
     /// Queues the repair, and writes what was found into the tenant's history.

@@ -30,7 +30,7 @@ pub struct ApiTokenRow {
     pub revoked_at: Option<Time>,
 }
 
-fn read(row: &Row) -> Result<ApiTokenRow, StoreError> {
+pub(super) fn read(row: &Row) -> Result<ApiTokenRow, StoreError> {
     let tenant_id = match row.opt_text("tenant_id")? {
         Some(_) => Some(row.parse("tenant_id")?),
         None => None,

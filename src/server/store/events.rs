@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 use crate::api::event::Event;
 use crate::api::id::{OperationId, TenantId};
 use crate::api::time::Time;
-use crate::server::store::row::Row;
+use crate::server::store::row::{Row, Value};
 use crate::server::store::{StoreError, Tx};
 
 /// A line that is to be written.
@@ -49,43 +49,75 @@ pub async fn append(
     new: &NewEvent,
     now: Time,
 ) -> Result<Event, StoreError> {
-    let counted = tx
-        .fetch_optional(
-            "UPDATE tenants SET last_event_seq = last_event_seq + 1 WHERE id = $1
-             RETURNING last_event_seq, status",
-            vec![tenant.as_str().into()],
+    let missing = || StoreError::Missing {
+        what: "tenant",
+        id: tenant.to_string(),
+    };
+    let written = if matches!(tx, Tx::Sqlite(_)) {
+        count_and_insert(tx, tenant, operation, (new, now)).await?
+    } else {
+        // In one round trip; SQLite is in this process and has no such statement.
+        tx.fetch_optional(
+            "WITH counted AS (
+                 UPDATE tenants SET last_event_seq = last_event_seq + 1 WHERE id = $1
+                 RETURNING last_event_seq, status)
+             INSERT INTO events (tenant_id, seq, operation_id, event, status, message, detail, at)
+             SELECT $1, last_event_seq, $2, $3, status, $4, $5, $6 FROM counted
+             RETURNING seq, status",
+            arguments(tenant, operation, (new, now)),
         )
         .await?
-        .ok_or_else(|| StoreError::Missing {
-            what: "tenant",
-            id: tenant.to_string(),
-        })?;
-    let event = Event {
-        seq: counted.u64("last_event_seq")?,
+    };
+    let written = written.ok_or_else(missing)?;
+    Ok(Event {
+        seq: written.u64("seq")?,
         tenant_id: tenant.clone(),
         operation_id: operation.cloned(),
         event: new.event.to_owned(),
-        status: counted.text("status")?,
+        status: written.text("status")?,
         message: new.message.clone(),
         at: now,
         detail: new.detail.clone(),
-    };
-    tx.execute(
+    })
+}
+
+fn arguments(
+    tenant: &TenantId,
+    operation: Option<&OperationId>,
+    (new, now): (&NewEvent, Time),
+) -> Vec<Value> {
+    vec![
+        tenant.as_str().into(),
+        operation.map(OperationId::as_str).into(),
+        new.event.into(),
+        new.message.as_str().into(),
+        new.detail.to_string().into(),
+        now.into(),
+    ]
+}
+
+async fn count_and_insert(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    operation: Option<&OperationId>,
+    what: (&NewEvent, Time),
+) -> Result<Option<Row>, StoreError> {
+    let counted = tx
+        .execute(
+            "UPDATE tenants SET last_event_seq = last_event_seq + 1 WHERE id = $1",
+            vec![tenant.as_str().into()],
+        )
+        .await?;
+    if counted == 0 {
+        return Ok(None);
+    }
+    tx.fetch_optional(
         "INSERT INTO events (tenant_id, seq, operation_id, event, status, message, detail, at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-        vec![
-            tenant.as_str().into(),
-            counted.int("last_event_seq")?.into(),
-            operation.map(OperationId::as_str).into(),
-            event.event.as_str().into(),
-            event.status.as_str().into(),
-            event.message.as_str().into(),
-            event.detail.to_string().into(),
-            now.into(),
-        ],
+         SELECT $1, last_event_seq, $2, $3, status, $4, $5, $6 FROM tenants WHERE id = $1
+         RETURNING seq, status",
+        arguments(tenant, operation, what),
     )
-    .await?;
-    Ok(event)
+    .await
 }
 
 /// The lines after number `since`, in order.

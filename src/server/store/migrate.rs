@@ -125,7 +125,7 @@ impl Store {
             Tx::Sqlite(_) => {
                 "SELECT 1 AS one FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'"
             }
-            Tx::Postgres(_) => {
+            Tx::Postgres(_) | Tx::Look(_) => {
                 "SELECT 1 AS one FROM pg_tables WHERE schemaname = current_schema() AND tablename = '_sqlx_migrations'"
             }
         };
@@ -244,7 +244,7 @@ impl Store {
                 "SELECT version, description, strftime('%Y-%m-%dT%H:%M:%SZ', installed_on) AS applied_at,
                      execution_time FROM _sqlx_migrations WHERE success ORDER BY version"
             }
-            Tx::Postgres(_) => {
+            Tx::Postgres(_) | Tx::Look(_) => {
                 "SELECT version, description,
                      to_char(installed_on AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS applied_at,
                      execution_time FROM _sqlx_migrations WHERE success ORDER BY version"
@@ -285,7 +285,7 @@ impl Store {
 async fn has_migrations(tx: &mut Tx) -> Result<bool, StoreError> {
     let sql = match tx {
         Tx::Sqlite(_) => "SELECT 1 AS one FROM sqlite_master WHERE name = '_sqlx_migrations'",
-        Tx::Postgres(_) => "SELECT 1 AS one WHERE to_regclass('_sqlx_migrations') IS NOT NULL",
+        Tx::Postgres(_) | Tx::Look(_) => "SELECT 1 AS one WHERE to_regclass('_sqlx_migrations') IS NOT NULL",
     };
     Ok(tx.fetch_optional(sql, vec![]).await?.is_some())
 }

@@ -7,6 +7,7 @@ pub mod acts;
 pub mod api_tokens;
 pub mod audit;
 pub mod bell;
+pub mod callers;
 pub mod checkouts;
 pub mod copy;
 pub mod credential_grants;
@@ -44,6 +45,7 @@ pub mod tenant_life;
 pub mod tenant_lists;
 pub mod tenants;
 pub mod trust_rules;
+mod tx;
 pub mod used_identities;
 pub mod web_sessions;
 
@@ -51,7 +53,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::Postgres;
 use sqlx::postgres::PgPool;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
@@ -59,8 +60,8 @@ use sqlx::sqlite::{
 
 use crate::api::secret::SecretText;
 use crate::server::store::postgres::{PostgresSettings, answered};
-use crate::server::store::row::{Row, Value};
 use crate::server::store::sqlite::{Group, SqliteTx};
+pub use crate::server::store::tx::Tx;
 
 /// For how long the database may take to say that it is there.
 const PING_WITHIN: Duration = Duration::from_secs(2);
@@ -164,14 +165,6 @@ pub enum Store {
     Postgres(PgPool),
 }
 
-/// A transaction: nothing of it is seen before [`Tx::commit`]; dropped, it is rolled back.
-pub enum Tx {
-    /// On SQLite.
-    Sqlite(SqliteTx),
-    /// On PostgreSQL.
-    Postgres(sqlx::Transaction<'static, Postgres>),
-}
-
 impl Store {
     /// Opens the SQLite file at `path`, creating it when it is not there.
     ///
@@ -269,6 +262,13 @@ impl Store {
         }
     }
 
+    /// For single statements that only read: each is by itself and sees what lasts at its moment. Several that must fit
+    /// together need [`Store::begin_read`], which costs two more.
+    #[must_use]
+    pub fn look(&self) -> Tx {
+        Tx::Look(self.clone())
+    }
+
     /// Whether a statement can be run now; asks for no longer than whoever routes requests waits for the answer.
     ///
     /// # Errors
@@ -295,106 +295,5 @@ impl Store {
             }
             Self::Postgres(pool) => pool.close().await,
         }
-    }
-}
-
-macro_rules! bound {
-    ($sql:expr, $args:expr) => {{
-        let mut query = sqlx::query($sql);
-        for arg in $args {
-            query = match arg {
-                Value::Text(text) => query.bind(text),
-                Value::Int(number) => query.bind(number),
-            };
-        }
-        query
-    }};
-}
-
-fn statement_error(error: sqlx::Error) -> StoreError {
-    if error
-        .as_database_error()
-        .is_some_and(sqlx::error::DatabaseError::is_unique_violation)
-    {
-        return StoreError::Duplicate(error);
-    }
-    StoreError::Statement(error)
-}
-
-impl Tx {
-    /// Runs a statement with `$1`, `$2` … and answers how many rows it changed.
-    ///
-    /// # Errors
-    /// The statement fails; a broken UNIQUE rule is [`StoreError::Duplicate`].
-    pub async fn execute(&mut self, sql: &'static str, args: Vec<Value>) -> Result<u64, StoreError> {
-        match self {
-            Self::Sqlite(held) => bound!(sql, args)
-                .execute(&mut *held.tx)
-                .await
-                .map(|done| done.rows_affected()),
-            Self::Postgres(tx) => answered(bound!(sql, args).execute(&mut **tx))
-                .await
-                .map(|done| done.rows_affected()),
-        }
-        .map_err(statement_error)
-    }
-
-    /// Runs a query and answers all its rows.
-    ///
-    /// # Errors
-    /// The statement fails.
-    pub async fn fetch_all(&mut self, sql: &'static str, args: Vec<Value>) -> Result<Vec<Row>, StoreError> {
-        match self {
-            Self::Sqlite(held) => bound!(sql, args)
-                .fetch_all(&mut *held.tx)
-                .await
-                .map(|rows| rows.into_iter().map(Row::Sqlite).collect()),
-            Self::Postgres(tx) => answered(bound!(sql, args).fetch_all(&mut **tx))
-                .await
-                .map(|rows| rows.into_iter().map(Row::Postgres).collect()),
-        }
-        .map_err(statement_error)
-    }
-
-    /// Runs a query and answers its first row, if it has one.
-    ///
-    /// # Errors
-    /// The statement fails.
-    pub async fn fetch_optional(
-        &mut self,
-        sql: &'static str,
-        args: Vec<Value>,
-    ) -> Result<Option<Row>, StoreError> {
-        match self {
-            Self::Sqlite(held) => bound!(sql, args)
-                .fetch_optional(&mut *held.tx)
-                .await
-                .map(|row| row.map(Row::Sqlite)),
-            Self::Postgres(tx) => answered(bound!(sql, args).fetch_optional(&mut **tx))
-                .await
-                .map(|row| row.map(Row::Postgres)),
-        }
-        .map_err(statement_error)
-    }
-
-    /// Makes everything since the beginning last, and with it the record of the act that is under way, if one is.
-    ///
-    /// # Errors
-    /// The database refuses or cannot be reached; then nothing of it lasts.
-    pub async fn commit(mut self) -> Result<(), StoreError> {
-        let act = acts::unrecorded();
-        if let Some(act) = &act {
-            // Last of all: the end of the chain is locked until the commit.
-            audit::append(&mut self, act).await?;
-        }
-        match self {
-            Self::Sqlite(held) => held.group.commit(held.tx).await,
-            Self::Postgres(tx) => answered(tx.commit()).await,
-        }
-        .map_err(statement_error)?;
-        if act.is_some() {
-            acts::recorded();
-        }
-        Ok(())
     }
 }

@@ -78,7 +78,7 @@ pub async fn claim(tx: &mut Tx, claimer: Claimer<'_>, now: Time) -> Result<Vec<O
         // One writer at a time.
         Tx::Sqlite(_) => claim!(""),
         // Of two workers that look at once neither waits for the other: each locks other rows.
-        Tx::Postgres(_) => claim!("FOR UPDATE SKIP LOCKED"),
+        Tx::Postgres(_) | Tx::Look(_) => claim!("FOR UPDATE SKIP LOCKED"),
     };
     let args = vec![
         claimer.owner.into(),

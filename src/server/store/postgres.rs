@@ -6,7 +6,8 @@
 use std::future::Future;
 use std::io;
 use std::str::FromStr as _;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{Connection as _, Error};
@@ -24,6 +25,10 @@ const ALIVE_WITHIN: Duration = Duration::from_secs(2);
 const ALIVE_STILL: Duration = Duration::from_secs(1);
 /// For how long an answer is waited for: longer than the server itself works on a statement.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+
+/// For so long after an interruption every connection that is given back proves that it lives: more than anybody holds one
+/// after a statement.
+const INTERRUPTED_LATELY: Duration = Duration::from_secs(60);
 
 /// What every session is told, unless the URL says otherwise. A replica that has lost its power must not hold rows for
 /// longer than others can wait.
@@ -110,8 +115,16 @@ pub(super) async fn connect(settings: &PostgresSettings) -> Result<PgPool, Store
                 Ok(true)
             })
         })
-        // A transaction that was dropped is rolled back here, and a connection that hangs is closed.
-        .after_release(|connection, _| Box::pin(async move { prove_alive(connection).await.map(|()| true) }))
+        // A transaction that was dropped is rolled back here, and a connection that hangs is closed. One that was given
+        // back with everything answered need not prove anything.
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                if connection.should_flush() || INTERRUPTED.lately() {
+                    prove_alive(connection).await?;
+                }
+                Ok(true)
+            })
+        })
         .connect_with(options(settings.url.expose())?)
         .await
         .map_err(StoreError::Open)
@@ -123,7 +136,46 @@ async fn prove_alive(connection: &mut PgConnection) -> Result<(), Error> {
 
 /// Waits for an answer of the server, but not for ever.
 pub(super) async fn answered<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    limited(ANSWER_WITHIN, answer).await
+    let waiting = Waiting { answered: false };
+    let answer = limited(ANSWER_WITHIN, answer).await;
+    waiting.over(!matches!(answer, Err(Error::Io(_))));
+    answer
+}
+
+/// When an answer was last not waited for to its end: whoever is gone, or has lost patience, leaves a connection on which
+/// something is still under way.
+static INTERRUPTED: Interrupted = Interrupted(Mutex::new(None));
+
+struct Interrupted(Mutex<Option<Instant>>);
+
+impl Interrupted {
+    fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn lately(&self) -> bool {
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|last| last.elapsed() <= INTERRUPTED_LATELY)
+    }
+}
+
+/// Somebody who waits for an answer.
+struct Waiting {
+    answered: bool,
+}
+
+impl Waiting {
+    fn over(mut self, answered: bool) {
+        self.answered = answered;
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if !self.answered {
+            INTERRUPTED.note();
+        }
+    }
 }
 
 async fn limited<T>(time: Duration, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {

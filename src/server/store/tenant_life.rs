@@ -1,5 +1,7 @@
 //! The states of a tenant, and which may follow which.
 
+use crate::api::id::{AccountId, TenantId};
+use crate::api::member::Role;
 use crate::api::tenant::TenantStatus;
 use crate::server::store::tenants::{TenantRow, read};
 use crate::server::store::{StoreError, Tx};
@@ -25,18 +27,48 @@ pub const fn may_become(from: TenantStatus, to: TenantStatus) -> bool {
     }
 }
 
-/// Tenants that have come into being and that nobody works on.
+/// The tenant, if there is one of that id, and what the account is to it, if anything.
+///
+/// # Errors
+/// The database fails or the row is bad.
+pub async fn find_for(
+    tx: &mut Tx,
+    id: &TenantId,
+    account: &AccountId,
+) -> Result<Option<(TenantRow, Option<Role>)>, StoreError> {
+    let row = tx
+        .fetch_optional(
+            "SELECT tenants.*, members.role AS member_role FROM tenants
+             LEFT JOIN members ON members.tenant_id = tenants.id AND members.account_id = $2
+             WHERE tenants.id = $1",
+            vec![id.as_str().into(), account.as_str().into()],
+        )
+        .await?;
+    row.map(|row| {
+        let role = match row.opt_text("member_role")? {
+            Some(_) => Some(row.word("member_role")?),
+            None => None,
+        };
+        Ok((read(&row)?, role))
+    })
+    .transpose()
+}
+
+/// So many tenants are read at once.
+pub const RESTING_AT_ONCE: u32 = 500;
+
+/// Tenants after `after` that have come into being and that nobody works on, [`RESTING_AT_ONCE`] of them at most.
 ///
 /// # Errors
 /// The database fails or a row is bad.
-pub async fn list_resting(tx: &mut Tx) -> Result<Vec<TenantRow>, StoreError> {
+pub async fn list_resting(tx: &mut Tx, after: Option<&TenantId>) -> Result<Vec<TenantRow>, StoreError> {
     tx.fetch_all(
         "SELECT * FROM tenants
-         WHERE status IN ('awaiting_deploy', 'running', 'suspended', 'failed')
+         WHERE id > $1 AND status IN ('awaiting_deploy', 'running', 'suspended', 'failed')
              AND NOT EXISTS (SELECT 1 FROM operations
                  WHERE operations.tenant_id = tenants.id AND operations.finished_at IS NULL)
-         ORDER BY id",
-        vec![],
+         ORDER BY id LIMIT $2",
+        vec![after.map_or("", TenantId::as_str).into(), RESTING_AT_ONCE.into()],
     )
     .await?
     .iter()

@@ -71,6 +71,9 @@ impl World {
     /// # Errors
     /// The file is there and cannot be read.
     pub fn open(file: &Path) -> Result<Self, WorldError> {
+        if file.as_os_str() == ":memory:" {
+            return Ok(Self::in_memory());
+        }
         let world = Self(Arc::new(Inner {
             state: Mutex::new(State::default()),
             file: Some(file.to_owned()),

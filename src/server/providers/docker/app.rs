@@ -27,15 +27,17 @@ pub(super) async fn create(
             hint: Some("start the server with a larger `--address-pool`".to_owned()),
             source: None,
         })?;
-    let mut made = Vec::new();
-    for network in render::networks(spec, names, subnets) {
+    let networks = render::networks(spec, names, subnets).into_iter();
+    let made = networks.map(async |network| {
         engine.ensure_network(&network).await?;
-        made.push(Made {
+        Ok(Made {
             kind: "network",
             external_id: network.name,
-        });
-    }
-    Ok(made)
+        })
+    });
+    // Both are waited for, also when one fails: nothing is still being made when its undo begins.
+    let made = futures::future::join_all(made).await;
+    made.into_iter().collect()
 }
 
 /// Removes the tenant's networks. The installation's own containers leave them; machines must be gone.

@@ -1,0 +1,31 @@
+//! Single requests, as a person's program makes them.
+
+use serde_json::Value;
+
+use crate::harness::contest::Outcome;
+use crate::harness::served::block_on;
+
+/// Asks once; an answer other than 2xx is an error.
+pub(crate) fn ask(method: &str, url: &str, token: Option<&str>, body: Option<&Value>) -> Outcome<Value> {
+    let text = block_on(async {
+        let client = reqwest::Client::builder()
+            .timeout(std::time::Duration::from_secs(30))
+            .build()?;
+        let mut request = client.request(method.parse().unwrap_or_default(), url);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.send().await?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        Ok::<_, reqwest::Error>(if status.is_success() {
+            Ok(text)
+        } else {
+            Err(format!("{method} {url}: {status}: {text}"))
+        })
+    })??;
+    Ok(serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}

@@ -1,0 +1,148 @@
+//! [`Tx`], the unit of work, and what is run in it.
+
+use sqlx::Postgres;
+
+use crate::server::store::postgres::answered;
+use crate::server::store::row::{Row, Value};
+use crate::server::store::sqlite::SqliteTx;
+use crate::server::store::{Store, StoreError, acts, audit};
+
+/// A transaction: nothing of it is seen before [`Tx::commit`]; dropped, it is rolled back.
+pub enum Tx {
+    /// On SQLite.
+    Sqlite(SqliteTx),
+    /// On PostgreSQL.
+    Postgres(sqlx::Transaction<'static, Postgres>),
+    /// None: statements that only read, each by itself.
+    Look(Store),
+}
+
+macro_rules! bound {
+    ($sql:expr, $args:expr) => {{
+        let mut query = sqlx::query($sql);
+        for arg in $args {
+            query = match arg {
+                Value::Text(text) => query.bind(text),
+                Value::Int(number) => query.bind(number),
+            };
+        }
+        query
+    }};
+}
+
+fn reads(sql: &str) -> bool {
+    sql.trim_start().starts_with("SELECT")
+}
+
+fn only_reads() -> sqlx::Error {
+    sqlx::Error::Protocol("a statement that writes needs a transaction".to_owned())
+}
+
+fn statement_error(error: sqlx::Error) -> StoreError {
+    if error
+        .as_database_error()
+        .is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+    {
+        return StoreError::Duplicate(error);
+    }
+    StoreError::Statement(error)
+}
+
+impl Tx {
+    /// Runs a statement with `$1`, `$2` … and answers how many rows it changed.
+    ///
+    /// # Errors
+    /// The statement fails; a broken UNIQUE rule is [`StoreError::Duplicate`].
+    pub async fn execute(&mut self, sql: &'static str, args: Vec<Value>) -> Result<u64, StoreError> {
+        match self {
+            Self::Sqlite(held) => bound!(sql, args)
+                .execute(&mut *held.tx)
+                .await
+                .map(|done| done.rows_affected()),
+            Self::Postgres(tx) => answered(bound!(sql, args).execute(&mut **tx))
+                .await
+                .map(|done| done.rows_affected()),
+            Self::Look(_) => Err(only_reads()),
+        }
+        .map_err(statement_error)
+    }
+
+    /// Runs a query and answers all its rows.
+    ///
+    /// # Errors
+    /// The statement fails.
+    pub async fn fetch_all(&mut self, sql: &'static str, args: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        match self {
+            Self::Sqlite(held) => bound!(sql, args)
+                .fetch_all(&mut *held.tx)
+                .await
+                .map(|rows| rows.into_iter().map(Row::Sqlite).collect()),
+            Self::Postgres(tx) => answered(bound!(sql, args).fetch_all(&mut **tx))
+                .await
+                .map(|rows| rows.into_iter().map(Row::Postgres).collect()),
+            Self::Look(_) if !reads(sql) => Err(only_reads()),
+            Self::Look(Store::Sqlite { reader, group, .. }) => {
+                let rows = bound!(sql, args).fetch_all(&*reader).await;
+                // What is seen must last.
+                group.settled().await.map_err(StoreError::Statement)?;
+                rows.map(|rows| rows.into_iter().map(Row::Sqlite).collect())
+            }
+            Self::Look(Store::Postgres(pool)) => answered(bound!(sql, args).fetch_all(&*pool))
+                .await
+                .map(|rows| rows.into_iter().map(Row::Postgres).collect()),
+        }
+        .map_err(statement_error)
+    }
+
+    /// Runs a query and answers its first row, if it has one.
+    ///
+    /// # Errors
+    /// The statement fails.
+    pub async fn fetch_optional(
+        &mut self,
+        sql: &'static str,
+        args: Vec<Value>,
+    ) -> Result<Option<Row>, StoreError> {
+        match self {
+            Self::Sqlite(held) => bound!(sql, args)
+                .fetch_optional(&mut *held.tx)
+                .await
+                .map(|row| row.map(Row::Sqlite)),
+            Self::Postgres(tx) => answered(bound!(sql, args).fetch_optional(&mut **tx))
+                .await
+                .map(|row| row.map(Row::Postgres)),
+            Self::Look(_) if !reads(sql) => Err(only_reads()),
+            Self::Look(Store::Sqlite { reader, group, .. }) => {
+                let row = bound!(sql, args).fetch_optional(&*reader).await;
+                group.settled().await.map_err(StoreError::Statement)?;
+                row.map(|row| row.map(Row::Sqlite))
+            }
+            Self::Look(Store::Postgres(pool)) => answered(bound!(sql, args).fetch_optional(&*pool))
+                .await
+                .map(|row| row.map(Row::Postgres)),
+        }
+        .map_err(statement_error)
+    }
+
+    /// Makes everything since the beginning last, and with it the record of the act that is under way, if one is.
+    ///
+    /// # Errors
+    /// The database refuses or cannot be reached; then nothing of it lasts.
+    pub async fn commit(mut self) -> Result<(), StoreError> {
+        let act = acts::unrecorded();
+        if let Some(act) = &act {
+            // Last of all: the end of the chain is locked until the commit.
+            audit::append(&mut self, act).await?;
+        }
+        match self {
+            Self::Sqlite(held) => held.group.commit(held.tx).await,
+            Self::Postgres(tx) => answered(tx.commit()).await,
+            Self::Look(_) => Ok(()),
+        }
+        .map_err(statement_error)?;
+        if act.is_some() {
+            acts::recorded();
+        }
+        Ok(())
+    }
+}
