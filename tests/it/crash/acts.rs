@@ -106,11 +106,13 @@ pub(crate) static ALL: &[Act] = &[
     },
     failing(ROLLBACK, "provider.attach_traffic", 9),
     act(ROLLBACK),
+    act(&["tenant", "sessions", "on", "--tenant", "acme"]),
+    act(&["tenant", "sessions", "off", "--tenant", "acme"]),
 ];
 
 /// In which order they are looked at: what needs a tenant comes while there is one.
-pub(crate) const ORDER: [usize; 23] = [
-    0, 1, 2, 3, 4, 5, 6, 7, 21, 22, 8, 9, 10, 11, 20, 12, 13, 14, 15, 16, 17, 18, 19,
+pub(crate) const ORDER: [usize; 25] = [
+    0, 1, 2, 3, 4, 5, 6, 7, 21, 22, 8, 9, 10, 11, 23, 24, 20, 12, 13, 14, 15, 16, 17, 18, 19,
 ];
 
 /// Which of them belong together: how a life begins, what may come in it, how it ends.
@@ -128,6 +130,7 @@ const MIDDLES: &[&[usize]] = &[
     &[11],
     &[12, 13, 14],
     &[20],
+    &[23, 24],
 ];
 const DEATHS: &[&[usize]] = &[&[15], &[18, 19]];
 
