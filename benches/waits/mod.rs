@@ -6,6 +6,7 @@ mod create;
 mod engine;
 mod gate;
 mod memory;
+mod push;
 mod start;
 mod streams;
 
@@ -25,4 +26,5 @@ pub(crate) const ALL: &[(&str, Bench)] = &[
     ("engine", engine::bench),
     ("gate", gate::bench),
     ("create", create::bench),
+    ("push", push::bench),
 ];

@@ -15,6 +15,7 @@ use systemprompt::image::push::{PushRequest, push};
 use systemprompt::server::clock::Clock;
 use systemprompt::server::containers::{Engine as ServerEngine, EngineSettings};
 use systemprompt::server::registry::{Gate, GateAccess};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
@@ -129,13 +130,15 @@ async fn a_push_that_was_cut_off_goes_on() {
     let _project = built(&engine, proxy.gate.registry_host(), &tenant).await;
     let seen = Arc::new(Seen::default());
     let request = request(&proxy.gate, &tenant);
-    proxy.cut(Cut::EngineUntilWeAskAgain);
+    proxy.cut(Cut::OurLayer);
     let pushed = push(&engine, &request, &*seen).await.expect("it is pushed");
-    assert!(
-        seen.lines().iter().any(|line| line.contains("attempt 2 of 3")),
-        "{:?}",
-        seen.lines()
-    );
+    for attempt in ["attempt 2 of 3", "attempt 3 of 3"] {
+        assert!(
+            seen.lines().iter().any(|line| line.contains(attempt)),
+            "{:?}",
+            seen.lines()
+        );
+    }
     let stored = proxy
         .gate
         .resolve_tag(&tenant)
@@ -165,7 +168,8 @@ struct Proxy {
 enum Cut {
     Nothing,
     All,
-    /// The engine's connections, until the next one that is ours: that is the second attempt.
+    /// Our connection in the middle of a layer; then what the engine sends, until we ask again: that is the third attempt.
+    OurLayer,
     EngineUntilWeAskAgain,
     EngineNow,
 }
@@ -216,9 +220,117 @@ async fn pipe(mut client: TcpStream, behind: SocketAddr, cut: Arc<Mutex<Cut>>) {
     if is_cut {
         return;
     }
-    if let Ok(mut server) = TcpStream::connect(behind).await {
-        let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+    let Ok(mut server) = TcpStream::connect(behind).await else {
+        return;
+    };
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    tokio::select! {
+        _ = tokio::io::copy(&mut from_server, &mut to_client) => {}
+        () = until_cut(&mut from_client, &mut to_server, &cut) => {}
     }
+}
+
+/// Passes on what is sent, until it is a layer of ours that shall not arrive.
+async fn until_cut(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    cut: &Mutex<Cut>,
+) {
+    let mut bytes = vec![0; 1 << 16];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        let is_layer = bytes[..count].windows(6).any(|word| word == b"PATCH ");
+        if is_layer && is_ours_to_cut(cut) {
+            return;
+        }
+        if to.write_all(&bytes[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn is_ours_to_cut(cut: &Mutex<Cut>) -> bool {
+    let mut cut = cut.lock().expect("a lock");
+    let is_now = *cut == Cut::OurLayer;
+    if is_now {
+        *cut = Cut::EngineUntilWeAskAgain;
+    }
+    is_now
+}
+
+/// Digests of the layers by the tag, as the gate tells them.
+async fn layers(request: &PushRequest) -> Vec<String> {
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let at = |path: &str| format!("http://{}/v2/{path}", request.registry);
+    let scope = format!("token?scope=repository:{REPOSITORY}:pull");
+    let asked = client
+        .get(at(&scope))
+        .basic_auth(&request.username, Some(request.password.expose()));
+    let told = asked.send().await.expect("an answer");
+    let token: serde_json::Value = told.json().await.expect("a token");
+    let asked = client.get(at(&format!("{REPOSITORY}/manifests/{}", request.tag)));
+    let asked = asked.bearer_auth(token["token"].as_str().expect("a token"));
+    let asked = asked.header("accept", "application/vnd.oci.image.manifest.v1+json");
+    let told = asked.send().await.expect("an answer");
+    let manifest: serde_json::Value = told.json().await.expect("a manifest");
+    let layers = manifest["layers"].as_array().expect("layers").iter();
+    layers
+        .map(|layer| layer["digest"].as_str().expect("a digest").to_owned())
+        .collect()
+}
+
+/// What is there is not sent again; what only looks as if it were (as large as a layer of the tag) is sent.
+#[tokio::test]
+async fn only_layers_that_the_registry_lacks_are_sent() {
+    need!(crate::docker_available());
+    let folder = tempfile::tempdir().expect("a folder");
+    let (served, tenant) = (serve(folder.path()).await, tenant(&Clock::system()));
+    let engine = engine(false).await;
+    let large = |letter: &str| letter.repeat(5 << 20);
+    let mut pushed = Vec::new();
+    let mut blobs = Vec::new();
+    for second in ["b", "c"] {
+        let project = Project::new(&[
+            ("Dockerfile", "FROM scratch\nCOPY a /a\nCOPY b /b\nCMD [\"-\"]\n"),
+            ("a", &large("a")),
+            ("b", &large(second)),
+        ]);
+        let image = tenant_image(&served.host, &tenant);
+        project.build(&engine, &image).await.expect("it builds");
+        let request = request(&served.gate, &tenant);
+        push(&engine, &request, &Silent).await.expect("it is pushed");
+        pushed.push(layers(&request).await);
+        blobs.push(blobs_in(folder.path()));
+    }
+    assert_eq!(pushed[0][0], pushed[1][0], "the same layer, packed once");
+    assert_ne!(pushed[0][1], pushed[1][1]);
+    // Two layers and a configuration, then one of each; manifests are no blobs.
+    assert_eq!(blobs[1] - blobs[0], 2, "{blobs:?}");
+    // What was put together here is what an engine runs.
+    let server = ServerEngine::new(EngineSettings {
+        endpoint: None,
+        instance: "layers".to_owned(),
+    });
+    let image = tenant_image(&served.host, &tenant);
+    docker(&["image", "rm", "--force", &image]);
+    let credentials = bollard::auth::DockerCredentials {
+        username: Some("systemprompt".to_owned()),
+        password: Some(request(&served.gate, &tenant).password.expose().to_owned()),
+        ..Default::default()
+    };
+    server.pull(&image, Some(credentials)).await.expect("it pulls");
+    docker(&["image", "rm", "--force", &image]);
+}
+
+/// How many blobs are in the folder of a gate.
+fn blobs_in(folder: &std::path::Path) -> usize {
+    let found = std::process::Command::new("find")
+        .arg(folder)
+        .args(["-path", "*blobs*", "-type", "f"])
+        .output();
+    String::from_utf8_lossy(&found.expect("find runs").stdout)
+        .lines()
+        .count()
 }
 
 #[tokio::test]
@@ -236,6 +348,13 @@ async fn what_was_pushed_or_pulled_is_listed_and_goes_by_its_digest() {
     });
     let repository = format!("{}/{REPOSITORY}", served.host);
     let image = format!("{repository}@{}", pushed.digest);
+    // An image that the engine itself did not push has a digest on it once it was pulled.
+    let credentials = bollard::auth::DockerCredentials {
+        username: Some(request.username.clone()),
+        password: Some(request.password.expose().to_owned()),
+        ..Default::default()
+    };
+    server.pull(&image, Some(credentials)).await.expect("it pulls");
     let list = async || server.list_images(&repository).await.expect("it lists");
     assert_eq!(list().await, [image.as_str()]);
     // A container holds it.

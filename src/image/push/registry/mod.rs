@@ -1,24 +1,27 @@
-//! Asks the registry itself: whether it takes the credential, and what it holds after the push.
+//! Talks to the registry itself: whether it takes the credential, what it holds, and what it shall hold.
+
+mod blobs;
+mod stored;
 
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::StatusCode;
-use reqwest::{Client, Response, Url};
+use http::{Method, StatusCode};
+use reqwest::{Client, RequestBuilder, Response, Url};
 use serde::Deserialize;
 
 use crate::api::secret::SecretText;
 use crate::image::error::ImageError;
-use crate::image::push::{Failure, PushRequest, Pushed};
+use crate::image::push::{Failure, PushRequest};
+
+pub(super) use crate::image::push::registry::stored::{Descriptor, Layer, diff_ids};
 
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(30);
-const MANIFESTS: &str = "application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json, \
-     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.oci.image.index.v1+json";
-
 /// A registry that has let us in.
-pub(super) struct Registry {
+pub(super) struct Registry<'a> {
+    request: &'a PushRequest,
     client: Client,
     base: Url,
     access: Access,
@@ -30,9 +33,9 @@ enum Access {
     Bearer(SecretText),
 }
 
-impl Registry {
+impl<'a> Registry<'a> {
     /// Does what an engine does before a push, in milliseconds: `/v2/`, the challenge, the token.
-    pub(super) async fn sign_in(request: &PushRequest) -> Result<Self, Failure> {
+    pub(super) async fn sign_in(request: &'a PushRequest) -> Result<Self, Failure> {
         let client = client(request)?;
         let (base, answer) = ping(&client, request).await?;
         let access = match answer.status() {
@@ -59,54 +62,42 @@ impl Registry {
             }
             status => return Err(Failure::Again(format!("`{base}v2/` answers {status}"))),
         };
-        Ok(Self { client, base, access })
-    }
-
-    /// What the tag points at.
-    pub(super) async fn manifest(&self, request: &PushRequest) -> Result<Pushed, Failure> {
-        let path = format!("/v2/{}/manifests/{}", request.repository, request.tag);
-        let url = self
-            .base
-            .join(&path)
-            .map_err(|error| Failure::Again(error.to_string()))?;
-        let mut get = self.client.get(url).header(http::header::ACCEPT, MANIFESTS);
-        get = match &self.access {
-            Access::Open => get,
-            Access::Basic => get.basic_auth(&request.username, Some(request.password.expose())),
-            Access::Bearer(token) => get.bearer_auth(token.expose()),
-        };
-        let answer = accepted(request, get.send().await.map_err(again)?).await?;
-        let digest = answer
-            .headers()
-            .get("docker-content-digest")
-            .and_then(|digest| digest.to_str().ok())
-            .map(str::to_owned)
-            .ok_or_else(|| Failure::Again("the registry names no digest".to_owned()))?;
-        let manifest: Manifest = answer.json().await.map_err(again)?;
-        let parts = manifest
-            .config
-            .iter()
-            .chain(&manifest.layers)
-            .chain(&manifest.manifests);
-        Ok(Pushed {
-            digest,
-            size_bytes: parts.map(|part| part.size).sum(),
+        Ok(Self {
+            request,
+            client,
+            base,
+            access,
         })
     }
-}
 
-#[derive(Deserialize)]
-struct Manifest {
-    config: Option<Descriptor>,
-    #[serde(default)]
-    layers: Vec<Descriptor>,
-    #[serde(default)]
-    manifests: Vec<Descriptor>,
-}
+    /// What is pushed, and where to.
+    pub(super) fn request(&self) -> &'a PushRequest {
+        self.request
+    }
 
-#[derive(Deserialize)]
-struct Descriptor {
-    size: u64,
+    /// A request about the repository, with our right to make it.
+    fn ask(&self, method: Method, path: &str) -> Result<RequestBuilder, Failure> {
+        let path = format!("/v2/{}/{path}", self.request.repository);
+        let url = self.base.join(&path);
+        Ok(self.ask_at(method, url.map_err(|error| Failure::Again(error.to_string()))?))
+    }
+
+    fn ask_at(&self, method: Method, url: Url) -> RequestBuilder {
+        let asked = self.client.request(method, url);
+        match &self.access {
+            Access::Open => asked,
+            Access::Basic => asked.basic_auth(&self.request.username, Some(self.request.password.expose())),
+            Access::Bearer(token) => asked.bearer_auth(token.expose()),
+        }
+    }
+
+    fn get(&self, path: &str) -> Result<RequestBuilder, Failure> {
+        self.ask(Method::GET, path)
+    }
+
+    async fn accepted(&self, answer: Response) -> Result<Response, Failure> {
+        accepted(self.request, answer).await
+    }
 }
 
 fn client(request: &PushRequest) -> Result<Client, Failure> {
