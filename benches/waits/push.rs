@@ -211,6 +211,7 @@ impl Bench {
             username: "systemprompt".to_owned(),
             password: self.gate.mint(tenant, GateAccess::Push, 600).0,
             ca_file: None,
+            resumes: false,
         };
         let name = format!("{}/{}:{}", request.registry, request.repository, request.tag);
         quietly(Command::new("docker").args(["tag", image, &name]))?;

@@ -98,6 +98,11 @@ impl Command {
     const fn stops_itself(&self) -> bool {
         matches!(self, Self::Serve(_) | Self::Services(_))
     }
+
+    /// Whether it has work for several processors; for the others, starting threads would be most of what they do.
+    const fn works_in_parallel(&self) -> bool {
+        self.stops_itself() || matches!(self, Self::Deploy(_) | Self::Server(_))
+    }
 }
 
 /// Parses the command line, runs the command, answers its exit code.
@@ -123,7 +128,12 @@ const WORKER_STACK_BYTES: usize = 8 * 1024 * 1024;
 fn block_on(context: &Context, command: Command) -> Result<(), CliError> {
     // Two TLS providers may be compiled in; the one that is meant is named before the first connection.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let mut builder = if command.works_in_parallel() {
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    let runtime = builder
         // An unoptimised build keeps a step's whole chain of calls on the stack, down to the engine's answers.
         .thread_stack_size(WORKER_STACK_BYTES)
         .enable_all()

@@ -143,6 +143,7 @@ async fn push_image(
     let progress = context.ui().progress();
     let mut token = token;
     let mut left = CREDENTIALS;
+    let mut resumes = false;
     loop {
         if token.expires_at.seconds_since(context.clock().now()) < SPARE_SECONDS {
             token = context.client()?.registry_token(id).await?;
@@ -154,6 +155,7 @@ async fn push_image(
             username: token.username.clone(),
             password: token.token.clone(),
             ca_file: context.ca_file(),
+            resumes,
         };
         let started = Instant::now();
         left -= 1;
@@ -161,6 +163,7 @@ async fn push_image(
             Ok(pushed) => return Ok(pushed.digest),
             Err(ImageError::PushRefused { .. }) if started.elapsed() > LONG_PUSH && left > 0 => {
                 token = context.client()?.registry_token(id).await?;
+                resumes = true;
             }
             Err(error) => return Err(at(Kind::PushFailed, error.into())),
         }

@@ -140,6 +140,7 @@ mod tests {
             username: "systemprompt".to_owned(),
             password: SecretText::new(password),
             ca_file: None,
+            resumes: false,
         }
     }
 

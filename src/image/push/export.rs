@@ -100,7 +100,7 @@ fn read(archive: impl Read, parts: &mpsc::Sender<io::Result<Part>>) -> io::Resul
         let mut beginning = Vec::new();
         if !is_layer && size_bytes <= DOCUMENT_BYTES {
             entry.read_to_end(&mut beginning)?;
-            if named.is_none() || serde_json::from_slice::<serde::de::IgnoredAny>(&beginning).is_ok() {
+            if serde_json::from_slice::<serde::de::IgnoredAny>(&beginning).is_ok() {
                 let digest = format!("sha256:{}", hex::encode(Sha256::digest(&beginning)));
                 let bytes = beginning.into();
                 if parts
@@ -129,7 +129,7 @@ fn read(archive: impl Read, parts: &mpsc::Sender<io::Result<Part>>) -> io::Resul
     Ok(())
 }
 
-/// Passes a layer on and gives its digest. Nobody needs to want the pieces.
+/// Passes a layer on and gives its digest.
 fn layer_of(mut layer: impl Read, size_bytes: u64, pieces: &mpsc::Sender<Bytes>) -> io::Result<String> {
     let mut hash = Sha256::new();
     let mut left = size_bytes;
@@ -146,7 +146,9 @@ fn layer_of(mut layer: impl Read, size_bytes: u64, pieces: &mpsc::Sender<Bytes>)
             return Ok(format!("sha256:{}", hex::encode(hash.finalize())));
         }
         hash.update(&piece);
-        let _ = pieces.blocking_send(piece.freeze());
+        // Whoever took the layer has given up; so does the export.
+        let sent = pieces.blocking_send(piece.freeze());
+        sent.map_err(|_| io::ErrorKind::BrokenPipe)?;
     }
 }
 

@@ -39,6 +39,8 @@ pub struct PushRequest {
     pub password: SecretText,
     /// Private certificate authorities (PEM) to trust when the registry is asked.
     pub ca_file: Option<PathBuf>,
+    /// A push before this one outlived its credential: the engine's way goes on where it stopped, ours does not.
+    pub resumes: bool,
 }
 
 /// What the registry has now.
@@ -80,7 +82,7 @@ pub async fn push(
         total_bytes: None,
     });
     let mut message = String::new();
-    let mut may_upload = true;
+    let mut may_upload = !request.resumes;
     for attempt in 1..=ATTEMPTS {
         if attempt > 1 {
             let text = format!("the push broke off ({message}); attempt {attempt} of {ATTEMPTS}");

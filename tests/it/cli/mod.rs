@@ -12,3 +12,4 @@ mod lost;
 mod prompts;
 mod proxy;
 pub(crate) mod rig;
+mod start;

@@ -44,6 +44,7 @@ fn request(gate: &Gate, tenant: &TenantId) -> PushRequest {
         username: "systemprompt".to_owned(),
         password: gate.mint(tenant, GateAccess::Push, 300).0,
         ca_file: None,
+        resumes: false,
     }
 }
 
