@@ -1,6 +1,7 @@
 //! Pushes what the engine exports: every layer that the registry lacks, packed on all processors while it streams.
 //!
 //! The engine exports an image whole, however little of it is new; a layer that the registry has is read and not sent.
+//! The engine does not learn from it what the registry has: its own push, later, packs and sends each layer once.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -16,13 +16,17 @@ use crate::image::context::size;
 use crate::image::engine::Engine;
 use crate::image::error::ImageError;
 use crate::image::progress::{Progress, ProgressEvent};
-use crate::image::push::registry::Registry;
+use crate::image::push::registry::{Layer, Registry};
 
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
 const ID: &str = "push";
 /// An engine exports an image whole; of a larger one it pushes what is new sooner than that.
 const EXPORTED_BYTES: u64 = 1 << 30;
+/// Exporting reads so much while the engine packs one part of it.
+const READ_TO_PACKED: u64 = 3;
+/// How much a layer of programs and text grows when it is unpacked, where nobody has said it.
+const GROWTH: u64 = 2;
 
 /// What to push, and by what right.
 #[derive(Clone, Debug)]
@@ -116,8 +120,24 @@ pub async fn push(
 struct Local {
     id: String,
     size_bytes: u64,
+    diff_ids: Vec<String>,
     /// Whether an export has the layers as they are unpacked; a store that keeps them packed also pushes them so.
     unpacked: bool,
+}
+
+impl Local {
+    /// Whether most of it is new to the registry: then reading all of it takes less time than the engine's packing.
+    fn is_mostly_new(&self, known: &[Layer]) -> bool {
+        let is_own = |layer: &&Layer| self.diff_ids.contains(&layer.diff_id);
+        let unpacked = |layer: &Layer| {
+            layer
+                .descriptor
+                .unpacked()
+                .unwrap_or(layer.descriptor.size * GROWTH)
+        };
+        let there: u64 = known.iter().filter(is_own).map(unpacked).sum();
+        self.size_bytes.saturating_sub(there) * READ_TO_PACKED >= self.size_bytes
+    }
 }
 
 async fn push_once(
@@ -134,14 +154,21 @@ async fn push_once(
     }
     let is_near = !engine.endpoint().is_remote();
     if *may_upload && is_near && local.unpacked && local.size_bytes <= EXPORTED_BYTES {
-        // Whatever happens to it: what is tried again is the other way.
-        *may_upload = false;
         let known = match &stored {
             Some(stored) => registry.layers(stored).await?,
             None => Vec::new(),
         };
-        let image = (local.id.as_str(), local.size_bytes, known.as_slice());
-        return by_upload::push(engine, &registry, image, progress).await;
+        // An engine that has the image before this one soon knows what the registry has; in CI it is a new one each time.
+        let knows = match stored.as_ref().and_then(|stored| stored.image_id()) {
+            Some(before) => engine.docker().inspect_image(before).await.is_ok(),
+            None => false,
+        };
+        if !knows || local.is_mostly_new(&known) {
+            // Whatever happens to it: what is tried again is the other way.
+            *may_upload = false;
+            let image = (local.id.as_str(), local.size_bytes, known.as_slice());
+            return by_upload::push(engine, &registry, image, progress).await;
+        }
     }
     by_engine::push(engine, &registry, progress).await
 }
@@ -156,6 +183,7 @@ async fn local(engine: &Engine, request: &PushRequest) -> Result<Local, ImageErr
             .size
             .and_then(|size| u64::try_from(size).ok())
             .unwrap_or_default(),
+        diff_ids: image.root_fs.and_then(|layers| layers.layers).unwrap_or_default(),
         unpacked: image.descriptor.is_none() && image.graph_driver.is_some(),
     })
 }
@@ -173,4 +201,37 @@ fn check_reach(engine: &Engine, registry: &str) -> Result<(), ImageError> {
         hint: "use an engine on this machine, or give the server a name that both can reach (`serve --public-url`)"
             .to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Local;
+    use crate::image::push::registry::{Descriptor, Layer};
+
+    #[test]
+    fn an_image_is_exported_when_most_of_it_is_new() {
+        let local = Local {
+            id: "sha256:i".to_owned(),
+            size_bytes: 90,
+            diff_ids: vec!["a".to_owned(), "b".to_owned()],
+            unpacked: true,
+        };
+        let layer = |diff_id: &str, unpacked| Layer {
+            diff_id: diff_id.to_owned(),
+            descriptor: Descriptor::new("", String::new(), 30).with_unpacked(unpacked),
+        };
+        assert!(local.is_mostly_new(&[]));
+        assert!(local.is_mostly_new(&[layer("a", 60)]));
+        assert!(!local.is_mostly_new(&[layer("a", 61)]));
+        assert!(local.is_mostly_new(&[layer("another's", 90)]));
+        let packed = Descriptor::new("", String::new(), 31);
+        let packed = Layer {
+            diff_id: "b".to_owned(),
+            descriptor: packed,
+        };
+        assert!(
+            !local.is_mostly_new(&[packed]),
+            "what is packed is taken for half of what it was"
+        );
+    }
 }

@@ -81,10 +81,14 @@ impl Stored {
         }
     }
 
+    /// What an engine calls the image.
+    pub(in crate::image::push) fn image_id(&self) -> Option<&str> {
+        self.manifest.config.as_ref().map(|config| config.digest.as_str())
+    }
+
     /// Whether it is the image that the engine has by this id: the digest of its configuration, or of its manifest.
     pub(in crate::image::push) fn is(&self, image_id: &str) -> bool {
-        let config = self.manifest.config.as_ref().map(|config| config.digest.as_str());
-        self.digest == image_id || config == Some(image_id)
+        self.digest == image_id || self.image_id() == Some(image_id)
     }
 }
 
