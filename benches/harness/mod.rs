@@ -3,6 +3,7 @@
 pub(crate) mod ask;
 pub(crate) mod contest;
 pub(crate) mod load;
+pub(crate) mod place;
 pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod seed;

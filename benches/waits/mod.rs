@@ -3,10 +3,12 @@
 mod api;
 mod context;
 mod create;
+mod deploy;
 mod engine;
 mod gate;
 mod memory;
 mod push;
+mod peak;
 mod start;
 mod streams;
 
@@ -27,4 +29,6 @@ pub(crate) const ALL: &[(&str, Bench)] = &[
     ("gate", gate::bench),
     ("create", create::bench),
     ("push", push::bench),
+    ("deploy", deploy::bench),
+    ("peak", peak::bench),
 ];

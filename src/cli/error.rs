@@ -81,6 +81,9 @@ impl Kind {
     }
 }
 
+/// The word of the error that a file of the build context changed while it was read.
+pub const CONTEXT_CHANGED: &str = "context-changed";
+
 /// What a command fails with.
 #[derive(Debug)]
 pub struct CliError {
@@ -163,6 +166,12 @@ impl CliError {
         self
     }
 
+    /// The stable word: its own, else that of its kind.
+    #[must_use]
+    pub fn word(&self) -> &str {
+        self.report.code.as_deref().unwrap_or(self.kind.code())
+    }
+
     /// What failed.
     #[must_use]
     pub fn message(&self) -> &str {
@@ -213,7 +222,7 @@ impl CliError {
     pub fn document(&self) -> Value {
         json!({
             "error": {
-                "code": self.report.code.as_deref().unwrap_or(self.kind.code()),
+                "code": self.word(),
                 "message": self.report.message,
                 "causes": self.causes(),
                 "details": self.report.details,
@@ -258,9 +267,15 @@ impl From<ImageError> for CliError {
             _ => Vec::new(),
         };
         let hint = error.hint();
+        let is_changed = matches!(error, ImageError::ContextChanged { .. });
         let failure = Self::new(kind, error.to_string())
             .because(error)
             .details(log_tail);
+        let failure = if is_changed {
+            failure.code(CONTEXT_CHANGED)
+        } else {
+            failure
+        };
         match hint {
             Some(hint) => failure.hint(hint),
             None => failure,

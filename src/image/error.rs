@@ -69,7 +69,7 @@ pub enum ImageError {
         hint: String,
     },
     /// A file of the build context is not what it was when the walk saw it.
-    #[error("`{path}` changed while it was sent to the engine")]
+    #[error("`{path}` changed while it was read")]
     ContextChanged {
         /// Relative to the context.
         path: String,

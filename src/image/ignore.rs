@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::image::context::read_small;
 use crate::image::error::ImageError;
 use crate::image::pattern::{BadPattern, Pattern};
 
@@ -31,7 +32,7 @@ impl Ignore {
                 .and_then(Path::to_str)
                 .map(str::to_owned);
             let shown = name.clone().unwrap_or_else(|| path.display().to_string());
-            match std::fs::read(&path) {
+            match read_small(&path) {
                 Ok(bytes) => return Ok((Self::parse(&shown, &bytes)?, name)),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(ImageError::file("read", path)(error)),
@@ -88,6 +89,18 @@ impl Ignore {
             }
         }
         (excluded, FolderMatch { matched })
+    }
+
+    /// The same for a file, which has nothing below it.
+    pub(crate) fn excludes_file(&self, path: &str, parent: &FolderMatch) -> bool {
+        let mut excluded = false;
+        for (index, pattern) in self.patterns.iter().enumerate() {
+            let inherited = parent.matched.get(index).copied().unwrap_or(false);
+            if pattern.brings_back == excluded && (inherited || pattern.matches(path)) {
+                excluded = !pattern.brings_back;
+            }
+        }
+        excluded
     }
 
     /// Whether anything below the excluded folder `directory` could be brought back by a `!` pattern.
@@ -229,6 +242,11 @@ mod tests {
             }
             assert_eq!(
                 ignore.excludes_below(path, &folder).0,
+                ignore.excludes(path),
+                "{vector}"
+            );
+            assert_eq!(
+                ignore.excludes_file(path, &folder),
                 ignore.excludes(path),
                 "{vector}"
             );

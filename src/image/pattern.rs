@@ -20,6 +20,8 @@ pub(crate) struct Pattern {
     pub(crate) brings_back: bool,
     text: String,
     matcher: Matcher,
+    /// Only of a pattern that brings back: for others nobody asks what they may match.
+    parts: Vec<Part>,
 }
 
 #[derive(Clone, Debug)]
@@ -43,6 +45,11 @@ impl Pattern {
             brings_back,
             text: text.to_owned(),
             matcher: compile(text)?,
+            parts: if brings_back {
+                text.split('/').map(Part::of).collect()
+            } else {
+                Vec::new()
+            },
         })
     }
 
@@ -60,25 +67,46 @@ impl Pattern {
 
     /// Whether something below the folder `directory` could match while the folder itself does not.
     pub(crate) fn may_match_below(&self, directory: &str) -> bool {
-        let mut parts = self.text.split('/');
+        let mut parts = self.parts.iter();
         for name in directory.split('/') {
             match parts.next() {
                 // Matches the folder or one above it at best: that was weighed already.
                 None => return false,
-                Some(part) if part.contains(['*', '?', '[', '\\']) => {
-                    // A class may match `/` too, and `**` any depth: then nothing is certain any more.
-                    if part.contains("**") || part.contains(['[', '\\']) {
-                        return true;
-                    }
-                    if !Self::parse(part).is_ok_and(|pattern| pattern.matches(name)) {
-                        return false;
-                    }
-                }
-                Some(part) if part != name => return false,
+                Some(Part::Anything) => return true,
+                Some(Part::Name(part)) if part != name => return false,
+                Some(Part::Wild(part)) if !part.matches(name) => return false,
                 Some(_) => {}
             }
         }
         parts.next().is_some()
+    }
+}
+
+/// One part of a pattern between its slashes.
+#[derive(Clone, Debug)]
+enum Part {
+    Name(String),
+    Wild(Pattern),
+    /// A class may match `/` too, and `**` any depth: from here on nothing is certain.
+    Anything,
+}
+
+impl Part {
+    fn of(text: &str) -> Self {
+        if text.contains("**") || text.contains(['[', '\\']) {
+            return Self::Anything;
+        }
+        if !text.contains(['*', '?']) {
+            return Self::Name(text.to_owned());
+        }
+        compile(text).map_or(Self::Anything, |matcher| {
+            Self::Wild(Pattern {
+                brings_back: true,
+                text: text.to_owned(),
+                matcher,
+                parts: Vec::new(),
+            })
+        })
     }
 }
 

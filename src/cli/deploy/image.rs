@@ -7,7 +7,7 @@ use crate::api::id::TenantId;
 use crate::api::registry::RegistryToken;
 use crate::cli::context::Context;
 use crate::cli::deploy::Args;
-use crate::cli::deploy::project::{Project, Scanned, at};
+use crate::cli::deploy::project::{Project, Scanned, Tries, at};
 use crate::cli::error::{CliError, Kind};
 use crate::image::binary;
 use crate::image::build::{self, BuildRequest, Built};
@@ -47,9 +47,7 @@ pub(super) async fn bring(
     let engine = Engine::connect(&environment).await?;
     let reference = token.image();
     let built = match (scanned, &args.image) {
-        (Some(scanned), _) => build_image(context, &engine, (args, project), (scanned, &reference))
-            .await
-            .map_err(|error| at(Kind::BuildFailed, error))?,
+        (Some(scanned), _) => build_steady(context, &engine, (args, project), (scanned, &reference)).await?,
         (None, Some(image)) => {
             if build::find(&engine, image).await?.is_none() {
                 return Err(CliError::new(Kind::NotFound, format!("the engine has no image `{image}`"))
@@ -75,13 +73,30 @@ pub(super) async fn bring(
     })
 }
 
+/// Builds; files that change meanwhile are looked at once more, so that the image is what its fingerprint says.
+async fn build_steady(
+    context: &Context,
+    engine: &Engine,
+    (args, project): (&Args, &Project),
+    (mut scanned, reference): (Scanned, &str),
+) -> Result<Built, CliError> {
+    let mut tries = Tries::default();
+    loop {
+        match build_image(context, engine, (args, project), (&scanned, reference)).await {
+            Ok(built) => return Ok(built),
+            Err(error) => tries.again(context, at(Kind::BuildFailed, error)).await?,
+        }
+        scanned = project.scan(context).await?;
+    }
+}
+
 async fn build_image(
     context: &Context,
     engine: &Engine,
     (args, project): (&Args, &Project),
-    (scanned, reference): (Scanned, &str),
+    (scanned, reference): (&Scanned, &str),
 ) -> Result<Built, CliError> {
-    let Scanned { files, fingerprint } = &scanned;
+    let Scanned { files, fingerprint } = scanned;
     let found = if args.no_cache {
         None
     } else {

@@ -1,11 +1,12 @@
 //! What a deploy is made from: config.yaml under the flags, the files of the build context, their fingerprint.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::api::release::Strategy;
 use crate::cli::context::Context;
 use crate::cli::deploy::Args;
-use crate::cli::error::{CliError, Kind};
+use crate::cli::error::{CONTEXT_CHANGED, CliError, Kind};
 use crate::cli::ui::Prompt;
 use crate::image::context::{Context as BuildContext, LARGE_BYTES};
 use crate::image::dockerfile::BuildArgs;
@@ -27,6 +28,30 @@ pub(super) struct Project {
 pub(super) struct Scanned {
     pub(super) files: BuildContext,
     pub(super) fingerprint: String,
+}
+
+/// How often files may change under a deploy before it gives up.
+#[derive(Debug, Default)]
+pub(super) struct Tries(u32);
+
+impl Tries {
+    const MOST: u32 = 3;
+    /// Longer after each attempt: an editor or a compiler that writes is done soon.
+    const PAUSE: Duration = Duration::from_millis(200);
+
+    /// Says that a file changed, and waits a moment; any other error, and the last of these, is given back.
+    pub(super) async fn again(&mut self, context: &Context, error: CliError) -> Result<(), CliError> {
+        self.0 += 1;
+        if error.word() != CONTEXT_CHANGED || self.0 == Self::MOST {
+            return Err(error);
+        }
+        let (next, most) = (self.0 + 1, Self::MOST);
+        context
+            .ui()
+            .status(format!("{}; attempt {next} of {most}", error.message()));
+        tokio::time::sleep(Self::PAUSE * self.0).await;
+        Ok(())
+    }
 }
 
 /// Reads `NAME=VALUE`.
@@ -60,7 +85,7 @@ impl Project {
             config,
             root: workspace.map(|workspace| workspace.root().to_owned()),
             cache: workspace
-                .map(|workspace| workspace.folder().join("cache/fingerprint.json"))
+                .map(|workspace| workspace.folder().join("cache/files"))
                 .unwrap_or_default(),
             is_asked: !args.yes,
         })
@@ -71,17 +96,26 @@ impl Project {
         &self.config.build_args
     }
 
-    /// Walks the build context once, refuses a Dockerfile that names secrets, takes the fingerprint.
+    /// Walks the build context once, refuses a Dockerfile that names secrets, takes the fingerprint. Walks again when a
+    /// file changes under it.
     pub(super) async fn scan(&self, context: &Context) -> Result<Scanned, CliError> {
-        let project = self.clone();
-        let work = tokio::task::spawn_blocking(move || project.scan_now());
-        let (scanned, notes) = work.await.map_err(|error| {
-            CliError::failed("the walk over the build context broke off").because(error)
-        })??;
-        for note in notes {
-            context.ui().status(note);
+        let mut tries = Tries::default();
+        loop {
+            let project = self.clone();
+            let work = tokio::task::spawn_blocking(move || project.scan_now());
+            let scanned = work.await.map_err(|error| {
+                CliError::failed("the walk over the build context broke off").because(error)
+            })?;
+            match scanned {
+                Ok((scanned, notes)) => {
+                    for note in notes {
+                        context.ui().status(note);
+                    }
+                    return Ok(scanned);
+                }
+                Err(error) => tries.again(context, error).await?,
+            }
         }
-        Ok(scanned)
     }
 
     /// Says what people should know of the context that is about to be sent, and asks before a large one is.
@@ -122,7 +156,9 @@ impl Project {
             platform: self.config.platform.as_deref(),
             release: &release,
         };
-        let fingerprint = fingerprint::take(&files, inputs, &self.cache)?.value;
+        let fingerprint = fingerprint::take(&files, inputs, &self.cache)
+            .map_err(|error| at(Kind::BuildFailed, error.into()))?
+            .value;
         Ok((Scanned { files, fingerprint }, notes))
     }
 }

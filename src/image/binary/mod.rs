@@ -2,7 +2,6 @@
 
 mod elf;
 
-use std::fs::File;
 use std::io::{Cursor, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -15,7 +14,7 @@ use futures::StreamExt as _;
 
 use crate::image::binary::elf::{Elf, Version};
 use crate::image::build::Built;
-use crate::image::context::{Context, EntryKind};
+use crate::image::context::{self, Context, EntryKind};
 use crate::image::dockerfile::BuildArgs;
 use crate::image::engine::Engine;
 use crate::image::error::ImageError;
@@ -89,17 +88,15 @@ fn programs(context: &Context, args: &BuildArgs, target: Option<&str>) -> Result
             if !is_copied
                 || programs
                     .iter()
-                    .any(|program: &Program| program.path == entry.path)
+                    .any(|program: &Program| *program.path == *entry.path)
             {
                 continue;
             }
-            let failed = |source| ImageError::file("read", &entry.source)(source);
-            let mut file = File::open(&entry.source).map_err(failed)?;
-            if let Some(elf) =
-                Elf::read(&mut file).map_err(|source| ImageError::file("read", &entry.source)(source))?
-            {
+            let source = context.source(entry);
+            let mut file = context::open(&source, entry)?;
+            if let Some(elf) = Elf::read(&mut file).map_err(ImageError::file("read", &source))? {
                 programs.push(Program {
-                    path: entry.path.clone(),
+                    path: entry.path.to_path_buf(),
                     elf,
                 });
             }

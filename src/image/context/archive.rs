@@ -1,26 +1,25 @@
 //! The context as a tar stream that is the same for the same files, made while the engine reads it.
 
-use std::fs::File;
-use std::io::{self, Read as _, Write};
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::{Bytes, BytesMut};
-use futures::Stream;
-use tar::{Builder, EntryType, Header};
+use bytes::Bytes;
+use futures::{Stream, stream};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 
+use crate::image::context::Context;
+use crate::image::context::pieces::{Piece, Pool, pieces};
 use crate::image::context::report::size;
-use crate::image::context::{Context, Entry, EntryKind};
 use crate::image::error::ImageError;
 use crate::image::progress::{Progress, ProgressEvent};
 
-/// What is held in memory at most: this many pieces of this size.
-const PIECES: usize = 8;
-const PIECE_BYTES: usize = 256 * 1024;
-/// 1980-01-01, the first day that every archive format can write.
-const FIXED_TIME_SECONDS: u64 = 315_532_800;
+/// How many pieces wait for the engine at most, of each thread that makes them.
+const AHEAD: usize = 2;
+/// More threads than this do not read faster.
+const THREADS: usize = 4;
 const PROGRESS_ID: &str = "context";
+
+type Made = Result<Piece, ImageError>;
 
 /// A context on its way to the engine.
 pub(crate) struct Upload {
@@ -28,29 +27,28 @@ pub(crate) struct Upload {
 }
 
 impl Upload {
-    /// Starts reading on a thread of its own. The stream is for the engine; `self` knows why it broke off.
+    /// Starts reading on threads of its own. The stream is for the engine; `self` knows why it broke off.
     pub(crate) fn start(
         context: Context,
         progress: Arc<dyn Progress>,
     ) -> (Self, impl Stream<Item = io::Result<Bytes>> + Send + 'static) {
-        let (sender, receiver) = mpsc::channel(PIECES);
         let failure = Arc::new(Mutex::new(None));
-        let told = Arc::clone(&failure);
-        tokio::task::spawn_blocking(move || {
-            let writer = ChannelWriter {
-                sender: sender.clone(),
-                piece: BytesMut::new(),
-            };
-            if let Err(error) = write(&context, writer, &*progress) {
-                // The engine may have hung up because it has an answer already; then its answer counts.
-                if !sender.is_closed() {
-                    let text = error.to_string();
-                    *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                    let _ = sender.blocking_send(Err(io::Error::other(text)));
-                }
-            }
+        let (total_bytes, file_count) = context.total();
+        progress.report(ProgressEvent::Started {
+            id: PROGRESS_ID.to_owned(),
+            label: "Sending the build context".to_owned(),
+            total_bytes: Some(total_bytes),
         });
-        (Self { failure }, ReceiverStream::new(receiver))
+        let sending = Sending {
+            made: read(&context),
+            turn: 0,
+            done_bytes: 0,
+            summary: format!("{} in {} files", size(total_bytes), file_count),
+            progress,
+            failure: Arc::clone(&failure),
+        };
+        let pieces = stream::unfold(Some(sending), |sending| async move { sending?.next().await });
+        (Self { failure }, pieces)
     }
 
     /// Why the stream broke off on our side, if it did.
@@ -59,125 +57,77 @@ impl Upload {
     }
 }
 
-/// Writes every entry, and the end of the archive.
-fn write(context: &Context, writer: impl Write, progress: &dyn Progress) -> Result<(), ImageError> {
-    let (total_bytes, file_count) = context.total();
-    progress.report(ProgressEvent::Started {
-        id: PROGRESS_ID.to_owned(),
-        label: "Sending the build context".to_owned(),
-        total_bytes: Some(total_bytes),
-    });
-    // Compilers behind `--mount=type=cache` compare times: a file that is new must look new.
-    let keeps_times = context.dockerfile().has_cache_mounts();
-    let mut archive = Builder::new(writer);
-    let mut done_bytes = 0;
-    for entry in context.entries() {
-        append(&mut archive, entry, keeps_times)?;
-        if entry.kind == EntryKind::File {
-            done_bytes += entry.stamp.size_bytes;
-            progress.report(ProgressEvent::Advanced {
-                id: PROGRESS_ID.to_owned(),
-                done_bytes,
-                total_bytes: None,
-            });
-        }
-    }
-    let closed = archive.into_inner().and_then(|mut writer| writer.flush());
-    closed.map_err(ImageError::file("send", "the build context"))?;
-    let summary = format!("{} in {} files", size(total_bytes), file_count);
-    progress.report(ProgressEvent::Finished {
-        id: PROGRESS_ID.to_owned(),
-        summary,
-    });
-    Ok(())
-}
-
-fn append<W: Write>(archive: &mut Builder<W>, entry: &Entry, keeps_times: bool) -> Result<(), ImageError> {
-    let mut header = Header::new_gnu();
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mode(entry.mode);
-    let seconds = u64::try_from(entry.stamp.modified_ns / 1_000_000_000).unwrap_or(0);
-    header.set_mtime(if keeps_times { seconds } else { FIXED_TIME_SECONDS });
-    header.set_size(entry.stamp.size_bytes);
-    let failed = ImageError::file("send", &entry.source);
-    match &entry.kind {
-        EntryKind::Folder => {
-            header.set_entry_type(EntryType::Directory);
-            archive
-                .append_data(&mut header, &entry.path, io::empty())
-                .map_err(failed)
-        }
-        EntryKind::Link(target) => {
-            header.set_entry_type(EntryType::Symlink);
-            archive
-                .append_link(&mut header, &entry.path, target)
-                .map_err(failed)
-        }
-        EntryKind::File => {
-            header.set_entry_type(EntryType::Regular);
-            let file = File::open(&entry.source).map_err(ImageError::file("read", &entry.source))?;
-            // The header has promised a size: a file that grew is cut there, one that shrank is an error.
-            let mut content = Counted {
-                inner: file.take(entry.stamp.size_bytes),
-                count: 0,
-            };
-            archive
-                .append_data(&mut header, &entry.path, &mut content)
-                .map_err(failed)?;
-            if content.count == entry.stamp.size_bytes {
-                return Ok(());
+/// Begins to make pieces on every processor: each thread makes every n-th and waits while nobody takes them.
+fn read(context: &Context) -> Vec<mpsc::Receiver<Made>> {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = processors.min(THREADS);
+    let pool = Pool::default();
+    let start = |number: usize| {
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        let (context, pool) = (context.clone(), pool.clone());
+        tokio::task::spawn_blocking(move || {
+            for made in pieces(&context, pool, (number, threads)) {
+                let is_over = made.is_err();
+                // Nobody takes it when the engine has hung up: it has an answer already, which counts.
+                if sender.blocking_send(made).is_err() || is_over {
+                    return;
+                }
             }
-            Err(ImageError::ContextChanged {
-                path: entry.path.display().to_string(),
-            })
+        });
+        receiver
+    };
+    (0..threads).map(start).collect()
+}
+
+/// The pieces in their order.
+struct Sending {
+    made: Vec<mpsc::Receiver<Made>>,
+    turn: usize,
+    done_bytes: u64,
+    summary: String,
+    progress: Arc<dyn Progress>,
+    failure: Arc<Mutex<Option<ImageError>>>,
+}
+
+impl Sending {
+    /// The next piece, and what goes on after it.
+    async fn next(mut self) -> Option<(io::Result<Bytes>, Option<Self>)> {
+        let turn = self.turn % self.made.len();
+        self.turn += 1;
+        match self.made.get_mut(turn)?.recv().await {
+            Some(Ok(piece)) => {
+                self.tell(&piece);
+                let rest = (!piece.is_last).then_some(self);
+                Some((Ok(piece.into_bytes()), rest))
+            }
+            Some(Err(error)) => {
+                let text = error.to_string();
+                *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                Some((Err(io::Error::other(text)), None))
+            }
+            // A half archive must not look like a whole one.
+            None => {
+                let error = io::Error::other("the threads that read the build context have ended");
+                Some((Err(error), None))
+            }
         }
     }
-}
 
-struct Counted<R> {
-    inner: R,
-    count: u64,
-}
-
-impl<R: io::Read> io::Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.count += count as u64;
-        Ok(count)
-    }
-}
-
-/// Hands what is written to the channel in large pieces, and waits while the engine is slow.
-struct ChannelWriter {
-    sender: mpsc::Sender<io::Result<Bytes>>,
-    piece: BytesMut,
-}
-
-impl ChannelWriter {
-    fn send(&mut self) -> io::Result<()> {
-        let piece = std::mem::take(&mut self.piece).freeze();
-        self.sender
-            .blocking_send(Ok(piece))
-            .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
-    }
-}
-
-impl Write for ChannelWriter {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.piece.extend_from_slice(data);
-        if self.piece.len() >= PIECE_BYTES {
-            self.send()?;
-        }
-        Ok(data.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.piece.is_empty() {
-            Ok(())
+    fn tell(&mut self, piece: &Piece) {
+        let id = PROGRESS_ID.to_owned();
+        self.done_bytes += piece.content_bytes;
+        self.progress.report(if piece.is_last {
+            ProgressEvent::Finished {
+                id,
+                summary: std::mem::take(&mut self.summary),
+            }
         } else {
-            self.send()
-        }
+            ProgressEvent::Advanced {
+                id,
+                done_bytes: self.done_bytes,
+                total_bytes: None,
+            }
+        });
     }
 }
 
@@ -191,10 +141,9 @@ mod tests {
     use proptest::prelude::{Strategy, any, prop, proptest};
     use proptest::test_runner::Config;
 
-    use super::write;
     use crate::image::context::Context;
+    use crate::image::context::pieces::{FIXED_TIME_SECONDS, Pool, pieces};
     use crate::image::error::ImageError;
-    use crate::image::progress::Silent;
 
     type Files = BTreeMap<String, (Vec<u8>, bool)>;
 
@@ -217,7 +166,10 @@ mod tests {
     fn archive(root: &Path) -> Result<Vec<u8>, ImageError> {
         let context = Context::scan(root, &root.join("Dockerfile"))?;
         let mut bytes = Vec::new();
-        write(&context, &mut bytes, &Silent).map(|()| bytes)
+        for piece in pieces(&context, Pool::default(), (0, 1)) {
+            bytes.extend(piece?.into_bytes());
+        }
+        Ok(bytes)
     }
 
     fn files() -> impl Strategy<Value = Files> {
@@ -245,7 +197,7 @@ mod tests {
             for entry in tar::Archive::new(bytes.as_slice()).entries()? {
                 let mut entry = entry?;
                 let (path, mode) = (entry.path()?.display().to_string(), entry.header().mode()?);
-                assert_eq!((entry.header().uid()?, entry.header().mtime()?), (0, super::FIXED_TIME_SECONDS));
+                assert_eq!((entry.header().uid()?, entry.header().mtime()?), (0, FIXED_TIME_SECONDS));
                 let mut content = Vec::new();
                 std::io::Read::read_to_end(&mut entry, &mut content)?;
                 if entry.header().entry_type().is_file() {
@@ -285,7 +237,7 @@ mod tests {
             (".systemprompt/profiles/prod/secrets.json".to_owned(), text("{}")),
             (".systemprompt/profiles/prod/profile.yaml".to_owned(), text("a")),
             (".systemprompt/credentials.json".to_owned(), text("{}")),
-            (".systemprompt/cache/fingerprint.json".to_owned(), text("{}")),
+            (".systemprompt/cache/files".to_owned(), text("{}")),
             ("keep/this".to_owned(), text("a")),
             ("keep/that".to_owned(), text("a")),
             ("other/that".to_owned(), text("a")),

@@ -1,34 +1,41 @@
 //! The build context: which files, in what order, and the tar stream that the engine reads while they are read.
 
 mod archive;
+#[cfg(test)]
+mod odd;
+mod open;
+mod pieces;
 mod report;
 mod walk;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::image::dockerfile::{BuildArgs, Dockerfile};
 use crate::image::error::ImageError;
 use crate::image::ignore::Ignore;
 
 pub(crate) use crate::image::context::archive::Upload;
+pub(crate) use crate::image::context::open::{is_still, open, read_small, unread};
 pub(crate) use crate::image::context::report::size;
 pub use crate::image::context::report::{ContextReport, LARGE_BYTES};
 
-/// What goes to the engine, seen once; nothing is read yet but the Dockerfile and the ignore file.
+/// What goes to the engine, seen once; nothing is read yet but the Dockerfile and the ignore file. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Context {
+    root: PathBuf,
+    /// Where the Dockerfile is, when it is not below the root.
+    outside: Option<PathBuf>,
     dockerfile_name: String,
     dockerfile: Dockerfile,
-    entries: Vec<Entry>,
+    entries: Arc<[Entry]>,
 }
 
-/// One file, folder or link of the context.
+/// One file, folder or link of the context. There may be a million: small counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     /// Its name in the context.
-    pub(crate) path: PathBuf,
-    /// Where it is on this machine.
-    pub(crate) source: PathBuf,
+    pub(crate) path: Box<Path>,
     pub(crate) kind: EntryKind,
     /// Permission bits.
     pub(crate) mode: u32,
@@ -39,15 +46,15 @@ pub(crate) struct Entry {
 pub(crate) enum EntryKind {
     Folder,
     File,
-    Link(PathBuf),
+    Link(Box<Path>),
 }
 
-/// By what a file is known to be unchanged.
+/// By what a file is known to be unchanged. Nanoseconds, which reach from the year 1677 to 2262.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(crate) size_bytes: u64,
-    pub(crate) modified_ns: i128,
-    pub(crate) changed_ns: i128,
+    pub(crate) modified_ns: i64,
+    pub(crate) changed_ns: i64,
     pub(crate) inode: u64,
 }
 
@@ -68,14 +75,26 @@ impl Context {
         let (ignore, ignore_file) = Ignore::read(root, dockerfile)?;
         let always: Vec<String> = inside.iter().cloned().chain(ignore_file).collect();
         let (mut entries, _) = walk::walk(root, &ignore, &always)?;
-        if inside.is_none() {
-            entries.push(walk::entry(PathBuf::from(&name), dockerfile.to_owned())?);
+        let outside = inside.is_none().then(|| dockerfile.to_owned());
+        if outside.is_some() {
+            let looked = walk::entry(PathBuf::from(&name), dockerfile)?;
+            entries.extend(looked);
         }
         Ok(Self {
+            root: root.to_owned(),
+            outside,
             dockerfile_name: name,
             dockerfile: parsed,
-            entries,
+            entries: entries.into(),
         })
+    }
+
+    /// Where an entry is on this machine.
+    pub(crate) fn source(&self, entry: &Entry) -> PathBuf {
+        match &self.outside {
+            Some(outside) if *entry.path == *Path::new(&self.dockerfile_name) => outside.clone(),
+            _ => self.root.join(&entry.path),
+        }
     }
 
     /// The Dockerfile.
@@ -96,7 +115,7 @@ impl Context {
 
     /// The names of everything that is sent.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.entries.iter().map(|entry| entry.path.as_path())
+        self.entries.iter().map(|entry| &*entry.path)
     }
 
     /// How much there is, what is large, and what people should know of it when this stage is built.

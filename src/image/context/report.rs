@@ -148,7 +148,7 @@ pub(crate) fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::path::Path;
 
     use super::{LARGE_BYTES, report, size};
     use crate::image::context::{Entry, EntryKind, Stamp};
@@ -163,8 +163,7 @@ mod tests {
 
     fn file(path: &str, size_bytes: u64) -> Entry {
         Entry {
-            path: PathBuf::from(path),
-            source: PathBuf::from(path),
+            path: Path::new(path).into(),
             kind: EntryKind::File,
             mode: 0o644,
             stamp: Stamp {

@@ -1,12 +1,20 @@
 //! One walk over the context: sorted, links not followed, folders that cannot matter never entered.
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
+use std::fs::FileType;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::image::context::open::stamp;
 use crate::image::context::{Entry, EntryKind, Stamp};
 use crate::image::error::ImageError;
 use crate::image::ignore::{FolderMatch, Ignore};
+
+/// How many files a thread looks at before it asks for more.
+const AT_ONCE: usize = 128;
 
 /// Walks `root`; the files `always` are taken whatever the patterns say. The second value: how many folders were read.
 pub(super) fn walk(
@@ -18,19 +26,19 @@ pub(super) fn walk(
         root,
         ignore,
         always,
-        entries: Vec::new(),
+        names: Vec::new(),
         open: Vec::new(),
         folders_read: 0,
     };
     walk.folder(Path::new(""), "", &FolderMatch::default())?;
-    Ok((walk.entries, walk.folders_read))
+    Ok((look_at_all(root, walk.names)?, walk.folders_read))
 }
 
 struct Walk<'a> {
     root: &'a Path,
     ignore: &'a Ignore,
     always: &'a [String],
-    entries: Vec<Entry>,
+    names: Vec<PathBuf>,
     /// Folders that are left out themselves and come along when something below them is brought back.
     open: Vec<PathBuf>,
     folders_read: usize,
@@ -40,30 +48,31 @@ impl Walk<'_> {
     fn folder(&mut self, path: &Path, text: &str, above: &FolderMatch) -> Result<(), ImageError> {
         let directory = self.root.join(path);
         self.folders_read += 1;
-        let read = || -> std::io::Result<Vec<_>> {
-            std::fs::read_dir(&directory)?
-                .map(|entry| entry.and_then(|e| Ok((e.file_name(), e.file_type()?))))
-                .collect()
+        let mut names = match read(&directory) {
+            Ok(names) => names,
+            // It went away while its neighbours were read: it is no part of the context any more.
+            Err(error) if is_gone(&error) && !text.is_empty() => return Ok(()),
+            Err(error) => return Err(ImageError::file("read the folder", &directory)(error)),
         };
-        let mut names = read().map_err(ImageError::file("read the folder", &directory))?;
         names.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+        let may_hold_ours = text.to_ascii_lowercase().contains(".systemprompt");
+        let mut text = text.to_owned();
+        let begin = text.len();
         for (name, kind) in names {
-            let path = path.join(&name);
-            let text = join(text, &name);
-            if is_ours_alone(&text) {
+            text.truncate(begin);
+            if begin > 0 {
+                text.push('/');
+            }
+            text.push_str(&name.to_string_lossy());
+            if may_hold_ours && is_ours_alone(&text) {
                 continue;
             }
-            let (mut excluded, below) = self.ignore.excludes_below(&text, above);
-            if self.always.contains(&text) {
-                excluded = false;
-            }
             if kind.is_dir() {
-                if excluded && !self.may_hold_something(&text) {
-                    continue;
-                }
-                self.enter(&path, &text, excluded, &below)?;
-            } else if !excluded && (kind.is_file() || kind.is_symlink()) {
-                self.take(path)?;
+                self.enter(path.join(&name), &text, above)?;
+            } else if (kind.is_file() || kind.is_symlink())
+                && (!self.ignore.excludes_file(&text, above) || self.always.contains(&text))
+            {
+                self.take(path.join(&name));
             }
         }
         Ok(())
@@ -77,77 +86,126 @@ impl Walk<'_> {
             })
     }
 
-    fn enter(
-        &mut self,
-        path: &Path,
-        text: &str,
-        excluded: bool,
-        below: &FolderMatch,
-    ) -> Result<(), ImageError> {
-        if excluded {
-            self.open.push(path.to_owned());
-        } else {
-            self.take(path.to_owned())?;
+    fn enter(&mut self, path: PathBuf, text: &str, above: &FolderMatch) -> Result<(), ImageError> {
+        let (excluded, below) = self.ignore.excludes_below(text, above);
+        if excluded && !self.may_hold_something(text) {
+            return Ok(());
         }
-        self.folder(path, text, below)?;
-        self.open.retain(|open| open != path);
+        if excluded {
+            self.open.push(path.clone());
+        } else {
+            self.take(path.clone());
+        }
+        self.folder(&path, text, &below)?;
+        self.open.retain(|open| *open != path);
         Ok(())
     }
 
-    fn take(&mut self, path: PathBuf) -> Result<(), ImageError> {
-        for open in std::mem::take(&mut self.open) {
-            let source = self.root.join(&open);
-            self.entries.push(entry(open, source)?);
-        }
-        let source = self.root.join(&path);
-        self.entries.push(entry(path, source)?);
-        Ok(())
+    fn take(&mut self, path: PathBuf) {
+        self.names.append(&mut self.open);
+        self.names.push(path);
     }
 }
 
-/// Looks at one file, folder or link.
-pub(super) fn entry(path: PathBuf, source: PathBuf) -> Result<Entry, ImageError> {
-    let metadata = source
-        .symlink_metadata()
-        .map_err(ImageError::file("look at", &source))?;
+fn read(directory: &Path) -> io::Result<Vec<(OsString, FileType)>> {
+    std::fs::read_dir(directory)?
+        .map(|entry| entry.and_then(|entry| Ok((entry.file_name(), entry.file_type()?))))
+        .collect()
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+/// Looks at everything that was found, on every processor. What has gone meanwhile is left out.
+fn look_at_all(root: &Path, names: Vec<PathBuf>) -> Result<Vec<Entry>, ImageError> {
+    let count = names.len();
+    let shares: Vec<Mutex<Share>> = shares(names);
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(share) = shares.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let mut share = share.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let names = std::mem::take(&mut share.names);
+            let looked = names.into_iter().map(|name| {
+                let source = root.join(&name);
+                entry(name, &source)
+            });
+            share.entries = looked.filter_map(Result::transpose).collect();
+        }
+    };
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        // This thread works too: a small project needs no other.
+        (1..processors.min(shares.len())).for_each(|_| drop(scope.spawn(work)));
+        work();
+    });
+    let mut entries = Vec::with_capacity(count);
+    for share in shares {
+        let share = share
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        entries.append(&mut share.entries?);
+    }
+    Ok(entries)
+}
+
+/// Some of the names, and what they were found to be.
+struct Share {
+    names: Vec<PathBuf>,
+    entries: Result<Vec<Entry>, ImageError>,
+}
+
+fn shares(names: Vec<PathBuf>) -> Vec<Mutex<Share>> {
+    let mut shares = Vec::with_capacity(names.len() / AT_ONCE + 1);
+    let mut names = names.into_iter();
+    loop {
+        let some: Vec<PathBuf> = names.by_ref().take(AT_ONCE).collect();
+        if some.is_empty() {
+            return shares;
+        }
+        shares.push(Mutex::new(Share {
+            names: some,
+            entries: Ok(Vec::new()),
+        }));
+    }
+}
+
+/// Looks at one file, folder or link. Nothing where nothing of these is there.
+pub(super) fn entry(path: PathBuf, source: &Path) -> Result<Option<Entry>, ImageError> {
+    let metadata = match source.symlink_metadata() {
+        Ok(metadata) => metadata,
+        Err(error) if is_gone(&error) => return Ok(None),
+        Err(error) => return Err(ImageError::file("look at", source)(error)),
+    };
     let kind = if metadata.is_dir() {
         EntryKind::Folder
     } else if metadata.is_symlink() {
-        EntryKind::Link(
-            source
-                .read_link()
-                .map_err(ImageError::file("read the link", &source))?,
-        )
-    } else {
+        let target = source
+            .read_link()
+            .map_err(ImageError::file("read the link", source))?;
+        EntryKind::Link(target.into())
+    } else if metadata.is_file() {
         EntryKind::File
+    } else {
+        return Ok(None);
     };
-    let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
-    let stamp = Stamp {
-        size_bytes: if kind == EntryKind::File {
-            metadata.len()
-        } else {
-            0
+    let stamp = stamp(&metadata);
+    Ok(Some(Entry {
+        path: path.into(),
+        stamp: Stamp {
+            size_bytes: if kind == EntryKind::File {
+                stamp.size_bytes
+            } else {
+                0
+            },
+            ..stamp
         },
-        modified_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
-        changed_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
-        inode: metadata.ino(),
-    };
-    Ok(Entry {
-        path,
-        source,
         kind,
         mode: metadata.mode() & 0o7777,
-        stamp,
-    })
-}
-
-fn join(folder: &str, name: &OsStr) -> String {
-    let name = name.to_string_lossy();
-    if folder.is_empty() {
-        name.into_owned()
-    } else {
-        format!("{folder}/{name}")
-    }
+    }))
 }
 
 /// What never leaves this machine, whatever the ignore file says: secrets, files in the middle of being written

@@ -5,6 +5,7 @@ mod words;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::image::context::read_small;
 use crate::image::dockerfile::words::{expand, heredocs, mounts, sources, words};
 use crate::image::error::ImageError;
 
@@ -37,7 +38,7 @@ pub type BuildArgs = BTreeMap<String, String>;
 impl Dockerfile {
     /// Reads the file `path`, which people know as `name`.
     pub fn read(path: &Path, name: &str) -> Result<Self, ImageError> {
-        match std::fs::read(path) {
+        match read_small(path) {
             Ok(bytes) => Ok(Self::parse(name, &String::from_utf8_lossy(&bytes))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(ImageError::Mistake {
                 path: name.to_owned(),

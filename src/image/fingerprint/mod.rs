@@ -2,26 +2,24 @@
 //!
 //! Contents are hashed once and remembered by size, times and inode, so that an unchanged tree costs one look per file.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufReader, BufWriter, Read as _, Write as _};
+mod known;
+
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::image::context::{Context, Entry, EntryKind, Stamp};
+use crate::image::context::{Context, Entry, EntryKind, is_still, open, unread};
 use crate::image::dockerfile::BuildArgs;
 use crate::image::error::ImageError;
+use crate::image::fingerprint::known::{Digest, Known};
 
 /// Begins every fingerprint's input; a change of the rules below changes the number.
 const FORMAT: &str = "systemprompt-fingerprint-1";
-/// The coarsest clock of a file system that people use: a file that changed so shortly before it was hashed may
-/// change again without looking different.
-const RACY_NS: i128 = 2_000_000_000;
+const READ_BYTES: usize = 128 * 1024;
 
 /// What besides files decides what a build makes.
 #[derive(Clone, Copy, Debug)]
@@ -52,15 +50,23 @@ pub fn take(context: &Context, inputs: BuildInputs<'_>, cache: &Path) -> Result<
     // The file system's own clock, which the times of the files come from too.
     let next = tempfile::NamedTempFile::new_in(directory)
         .map_err(ImageError::file("write the cache in", directory))?;
-    let started_ns = modified_ns(next.as_file()).map_err(ImageError::file("look at", next.path()))?;
+    let now = next.as_file().metadata();
+    let now = now.map_err(ImageError::file("look at", next.path()))?;
+    let started_ns = now
+        .mtime()
+        .saturating_mul(1_000_000_000)
+        .saturating_add(now.mtime_nsec());
 
-    let known = Known::read(cache);
-    let files: Vec<&Entry> = context
-        .entries()
-        .iter()
-        .filter(|entry| entry.kind == EntryKind::File)
-        .collect();
-    let (digests, read_count) = digests(&files, &known)?;
+    let mut known = Known::open(cache);
+    let files = || {
+        context
+            .entries()
+            .iter()
+            .filter(|entry| entry.kind == EntryKind::File)
+    };
+    let mut digests: Vec<Option<Digest>> = files().map(|entry| known.digest(entry)).collect();
+    let read_count = read_missing(context, files(), &mut digests)?;
+    let digests: Vec<Digest> = digests.into_iter().flatten().collect();
 
     let mut hash = Sha256::new();
     field(&mut hash, FORMAT.as_bytes());
@@ -86,12 +92,12 @@ pub fn take(context: &Context, inputs: BuildInputs<'_>, cache: &Path) -> Result<
             EntryKind::Link(target) => field(&mut hash, target.as_os_str().as_encoded_bytes()),
             EntryKind::File => field(
                 &mut hash,
-                contents.next().map(String::as_bytes).unwrap_or_default(),
+                contents.next().map(hex::encode).unwrap_or_default().as_bytes(),
             ),
         }
     }
-    if read_count > 0 || known.files.len() != files.len() {
-        remember(&files, digests, started_ns, next, cache)?;
+    if read_count > 0 || known.count() != digests.len() {
+        known::remember(files().zip(digests), started_ns, next, cache)?;
     }
     Ok(Fingerprint {
         value: hex::encode(hash.finalize()),
@@ -105,56 +111,27 @@ fn field(hash: &mut Sha256, value: &[u8]) {
     hash.update(value);
 }
 
-/// What was hashed before.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Known {
-    format: String,
-    /// When the hashing began, on the file system's clock.
-    started_ns: i128,
-    /// By path: size, modified, changed, inode, digest.
-    files: BTreeMap<String, (u64, i128, i128, u64, String)>,
-}
-
-impl Known {
-    fn read(path: &Path) -> Self {
-        let read = || serde_json::from_reader(BufReader::new(File::open(path).ok()?)).ok();
-        read()
-            .filter(|known: &Self| known.format == FORMAT)
-            .unwrap_or_default()
-    }
-
-    fn digest(&self, entry: &Entry) -> Option<String> {
-        let (size_bytes, modified_ns, changed_ns, inode, digest) = self.files.get(entry.path.to_str()?)?;
-        let stamp = Stamp {
-            size_bytes: *size_bytes,
-            modified_ns: *modified_ns,
-            changed_ns: *changed_ns,
-            inode: *inode,
-        };
-        let is_settled = stamp.modified_ns.max(stamp.changed_ns) + RACY_NS < self.started_ns;
-        (is_settled && stamp == entry.stamp).then(|| digest.clone())
-    }
-}
-
-/// The digest of every file in order, and how many had to be read for it.
-fn digests(files: &[&Entry], known: &Known) -> Result<(Vec<String>, usize), ImageError> {
-    let mut digests: Vec<Option<String>> = files.iter().map(|entry| known.digest(entry)).collect();
-    let missing: Vec<usize> = digests
-        .iter()
-        .enumerate()
+/// Hashes what is not known, on every processor; says how many files that were.
+fn read_missing<'a>(
+    context: &Context,
+    files: impl Iterator<Item = &'a Entry>,
+    digests: &mut [Option<Digest>],
+) -> Result<usize, ImageError> {
+    let missing: Vec<Mutex<(&Entry, &mut Option<Digest>)>> = files
+        .zip(digests)
         .filter(|(_, digest)| digest.is_none())
-        .map(|(index, _)| index)
+        .map(Mutex::new)
         .collect();
     let next = AtomicUsize::new(0);
-    let found = Mutex::new(Vec::with_capacity(missing.len()));
     let failure = Mutex::new(None);
     let work = || {
-        while let Some(index) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let Some(entry) = files.get(*index) else { break };
-            match digest(&entry.source) {
-                Ok(digest) => lock(&found).push((*index, digest)),
+        let mut buffer = vec![0; READ_BYTES];
+        while let Some(file) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let (entry, place) = &mut *lock(file);
+            match digest(context, entry, &mut buffer) {
+                Ok(digest) => **place = Some(digest),
                 Err(error) => {
-                    *lock(&failure) = Some(ImageError::file("read", &entry.source)(error));
+                    *lock(&failure) = Some(error);
                     next.store(missing.len(), Ordering::Relaxed);
                 }
             }
@@ -164,70 +141,28 @@ fn digests(files: &[&Entry], known: &Known) -> Result<(Vec<String>, usize), Imag
         .map_or(1, std::num::NonZero::get)
         .min(missing.len());
     std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
-    if let Some(error) = lock(&failure).take() {
-        return Err(error);
+    match lock(&failure).take() {
+        Some(error) => Err(error),
+        None => Ok(missing.len()),
     }
-    for (index, digest) in lock(&found).drain(..) {
-        if let Some(slot) = digests.get_mut(index) {
-            *slot = Some(digest);
-        }
-    }
-    Ok((digests.into_iter().flatten().collect(), missing.len()))
 }
 
-fn digest(path: &Path) -> std::io::Result<String> {
-    let mut file = File::open(path)?;
+fn digest(context: &Context, entry: &Entry, buffer: &mut [u8]) -> Result<Digest, ImageError> {
+    let source = context.source(entry);
+    let mut file = open(&source, entry)?;
     let mut hash = Sha256::new();
-    let mut buffer = vec![0; 128 * 1024];
-    loop {
-        let count = file.read(&mut buffer)?;
+    let mut left = entry.stamp.size_bytes;
+    // What grows for ever is not read for ever.
+    while left > 0 {
+        let count = file.read(buffer).map_err(|error| unread(error, &source, entry))?;
         if count == 0 {
-            return Ok(hex::encode(hash.finalize()));
+            break;
         }
         hash.update(buffer.get(..count).unwrap_or_default());
+        left = left.saturating_sub(count as u64);
     }
-}
-
-fn remember(
-    files: &[&Entry],
-    digests: Vec<String>,
-    started_ns: i128,
-    mut next: tempfile::NamedTempFile,
-    cache: &Path,
-) -> Result<(), ImageError> {
-    let remembered = files.iter().zip(digests).filter_map(|(entry, digest)| {
-        let stamp = entry.stamp;
-        let path = entry.path.to_str()?.to_owned();
-        Some((
-            path,
-            (
-                stamp.size_bytes,
-                stamp.modified_ns,
-                stamp.changed_ns,
-                stamp.inode,
-                digest,
-            ),
-        ))
-    });
-    let known = Known {
-        format: FORMAT.to_owned(),
-        started_ns,
-        files: remembered.collect(),
-    };
-    let mut writer = BufWriter::new(next.as_file_mut());
-    let written = serde_json::to_writer(&mut writer, &known).map_err(std::io::Error::from);
-    written
-        .and_then(|()| writer.flush())
-        .map_err(ImageError::file("write", cache))?;
-    drop(writer);
-    next.persist(cache)
-        .map(drop)
-        .map_err(|error| ImageError::file("write", cache)(error.error))
-}
-
-fn modified_ns(file: &File) -> std::io::Result<i128> {
-    let metadata = file.metadata()?;
-    Ok(i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec()))
+    is_still(&file, &source, entry)?;
+    Ok(hash.finalize().into())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -271,12 +206,7 @@ mod tests {
             platform: None,
             release: &["/readyz"],
         };
-        take(
-            &context,
-            inputs,
-            &root.join(".systemprompt/cache/fingerprint.json"),
-        )
-        .expect("a fingerprint")
+        take(&context, inputs, &root.join(".systemprompt/cache/files")).expect("a fingerprint")
     }
 
     fn plain(root: &Path) -> Fingerprint {
@@ -286,11 +216,16 @@ mod tests {
     /// Makes every file look as if it had been there for long. (The time of the last change of the inode can not be
     /// set, so the cache is told that it began later.)
     fn settle(root: &Path) {
-        let path = root.join(".systemprompt/cache/fingerprint.json");
-        let mut known: serde_json::Value =
-            serde_json::from_reader(File::open(&path).expect("a cache")).expect("JSON");
-        known["started_ns"] = serde_json::json!(4_000_000_000_000_000_000_i64);
-        write(root, ".systemprompt/cache/fingerprint.json", &known.to_string());
+        let file = File::options()
+            .write(true)
+            .open(root.join(".systemprompt/cache/files"));
+        let begin = "systemprompt-files-1\n".len() as u64;
+        std::os::unix::fs::FileExt::write_all_at(
+            &file.expect("a cache"),
+            &4_000_000_000_000_000_000_i64.to_le_bytes(),
+            begin,
+        )
+        .expect("written");
     }
 
     #[test]
@@ -374,11 +309,16 @@ mod tests {
     fn a_broken_cache_costs_only_time() {
         let root = project();
         let first = plain(root.path());
-        write(
-            root.path(),
-            ".systemprompt/cache/fingerprint.json",
-            "{\"format\":",
-        );
+        let path = root.path().join(".systemprompt/cache/files");
+        let whole = std::fs::read(&path).expect("a cache");
+        for length in [0, 5, 25, 29, 33, 40, whole.len() - 1] {
+            let file = File::create(&path).and_then(|mut file| file.write_all(&whole[..length]));
+            file.expect("written");
+            settle(root.path());
+            let again = plain(root.path());
+            assert_eq!(again.value, first.value, "{length} bytes of {}", whole.len());
+        }
+        write(root.path(), ".systemprompt/cache/files", &"\u{1f}".repeat(500));
         assert_eq!(plain(root.path()), first);
     }
 }
