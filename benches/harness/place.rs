@@ -140,7 +140,7 @@ impl Place {
         std::fs::create_dir_all(project.join(".systemprompt"))?;
         std::fs::write(
             project.join(".systemprompt/config.yaml"),
-            "dockerfile: Dockerfile\nhealth_path: /mark.txt\n",
+            "dockerfile: Dockerfile\nhealth_path: /mark.txt\nrelease_command: [caddy, version]\n",
         )?;
         let dockerfile = format!(
             "FROM {}\nLABEL {LABEL}\nENV XDG_CONFIG_HOME=/tmp XDG_DATA_HOME=/tmp\nCOPY bin /www/bin\nCOPY src /www/src\nUSER 1000\n\

@@ -10,4 +10,5 @@ password=$(curl --silent --fail --header "Authorization: Bearer $token" "$api/ap
 printf %s "$password" | "$docker" login "$registry" --username systemprompt --password-stdin
 "$docker" push --quiet "$image"
 curl --silent --fail --header "Authorization: Bearer $token" --header 'Content-Type: application/json' \
-  --request POST --data "{\"image\": \"$image\"}" "$api/api/v1/tenants/$tenant/deploy"
+  --request POST --data "{\"image\": \"$image\", \"health_path\": \"/mark.txt\", \"release_command\": [\"caddy\", \"version\"]}" \
+  "$api/api/v1/tenants/$tenant/deploy"
