@@ -66,10 +66,13 @@ fn script(tenant: &Tenant<'_>, environment: &[(&str, &str)]) -> Command {
     command
 }
 
+/// Variables of a command.
+type Environment = &'static [(&'static str, &'static str)];
+
 /// How the ways of the script are called: the engine's own builder, and BuildKit where a client here speaks to it.
-fn ways() -> Vec<(String, Role, &'static [(&'static str, &'static str)])> {
+fn ways() -> Vec<(String, Role, Environment)> {
     let client = version("docker").unwrap_or_default();
-    let mut ways: Vec<(String, Role, &'static [_])> =
+    let mut ways: Vec<(String, Role, Environment)> =
         vec![(format!("the script, {client}"), Role::Baseline, &[])];
     if let Some(client) = version(WITH_BUILDKIT) {
         ways.push((
