@@ -7,8 +7,8 @@ mod deploy;
 mod engine;
 mod gate;
 mod memory;
-mod push;
 mod peak;
+mod push;
 mod start;
 mod streams;
 
