@@ -35,14 +35,14 @@ pub(crate) fn bench(scale: Scale) -> Outcome<Vec<Measured>> {
     }
     let folder = Folder::new()?;
     let place = Place::prepare(&folder)?;
-    let rounds = scale.rounds(7);
+    let rounds = scale.rounds(5);
     let one = Contest::new("`tenant create` on Docker until `infrastructure_ready`", Unit::Seconds)
         .with(Role::Ours, "systemprompt", || place.create(1))
         .with(Role::Floor, RAW, || place.raw(1))
         .goal(RAW, AGAINST_PATH)
         .note("The raw calls of one tenant side by side: two networks, who joins them, a volume, roles and a database.")
         .run(rounds)?;
-    let count = if scale.quick { 8 } else { 20 };
+    let count = if scale.quick { 4 } else { 20 };
     #[expect(clippy::cast_precision_loss, reason = "a few dozen")]
     let whole = count as f64;
     let many = Contest::new(format!("{count} tenants at once on Docker"), Unit::PerSecond)
@@ -50,7 +50,7 @@ pub(crate) fn bench(scale: Scale) -> Outcome<Vec<Measured>> {
         .with(Role::Floor, RAW, || Ok(whole / place.raw(count)?))
         .goal(RAW, AGAINST_RAW)
         .note(format!("{AT_ONCE} tenants are worked on at once."))
-        .run(scale.rounds(3))?;
+        .run(scale.rounds(2))?;
     Ok(vec![one, many])
 }
 
@@ -118,9 +118,8 @@ impl Place {
             let made = futures::stream::iter(first..first + count).map(|number| self.raw_one(number));
             let made: Vec<Outcome<()>> = made.buffer_unordered(AT_ONCE).collect().await;
             let took = began.elapsed().as_secs_f64();
-            for number in first..first + count {
-                self.raw_away(number).await;
-            }
+            let away = futures::stream::iter(first..first + count).map(|number| self.raw_away(number));
+            away.buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
             made.into_iter().collect::<Outcome<()>>()?;
             Ok(took)
         })
