@@ -24,6 +24,9 @@ fn snapshot(name: &str, said: &Said, data: &str) {
     settings.add_filter(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "WHEN");
     settings.add_filter(r"acc_[0-9a-hjkmnp-tv-z]{26}", "acc_ID");
     settings.add_filter(r"\n(?:[2-9]|\d\d+) +\w+ +WHEN", "");
+    // As wide as the longest name of a migration.
+    settings.add_filter(r"NAME +APPLIED", "NAME          APPLIED");
+    settings.add_filter(r"initial +WHEN", "initial       WHEN");
     settings.bind(|| insta::assert_snapshot!(name, said.whole()));
 }
 
