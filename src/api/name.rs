@@ -48,6 +48,9 @@ const RESERVED_NAMES: [&str; 9] = [
     "internal",
 ];
 
+/// What a release finds the signing secret in that was rotated, while tokens of it are good.
+pub const FORMER_JWT_SECRET: &str = "JWT_SECRET_PREVIOUS";
+
 /// The variables that the platform puts into every tenant's environment.
 pub const PLATFORM_VARIABLES: [&str; 15] = [
     "HOST",
@@ -100,7 +103,10 @@ impl FromStr for SecretKey {
         if !shaped {
             return Err(InvalidName::Key);
         }
-        if PLATFORM_VARIABLES.contains(&text) || text.starts_with("SYSTEMPROMPT_") {
+        if PLATFORM_VARIABLES.contains(&text)
+            || text == FORMER_JWT_SECRET
+            || text.starts_with("SYSTEMPROMPT_")
+        {
             return Err(InvalidName::ReservedKey(text.to_owned()));
         }
         Ok(Self(text.to_owned()))

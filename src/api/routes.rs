@@ -213,6 +213,12 @@ pub const ALL: &[Route] = &[
         Tenant("secrets"),
     )
     .by(Role::Owner),
+    route(
+        "POST",
+        "/api/v1/tenants/{tenant_id}/rotate-jwt-secret",
+        Tenant("secrets"),
+    )
+    .by(Role::Owner),
     route("GET", "/api/v1/tenants/{tenant_id}/secrets", Tenant("read")),
     route("POST", "/api/v1/tenants/{tenant_id}/secrets", Tenant("secrets")),
     route("GET", "/api/v1/tenants/{tenant_id}/secrets/{key}", Tenant("read")),

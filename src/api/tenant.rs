@@ -105,6 +105,23 @@ pub struct TenantPatch {
     pub sessions: Option<EdgeSessions>,
 }
 
+/// For how long the former secret is known if nothing is said: twice the life of the sample's tokens.
+pub const JWT_OVERLAP_SECONDS: u32 = 7200;
+/// The longest that it may be.
+pub const LONGEST_JWT_OVERLAP_SECONDS: u32 = 30 * 24 * 3600;
+
+/// `POST /tenants/{id}/rotate-jwt-secret`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RotateJwtSecret {
+    /// For how long tokens that the former secret has signed are still good; 7200 if nothing is said, 0 ends them at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap_seconds: Option<u32>,
+    /// No other secret: the former one goes now, before its time.
+    #[serde(default)]
+    pub end_overlap: bool,
+}
+
 /// The two states that an owner may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

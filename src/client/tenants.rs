@@ -7,7 +7,7 @@ use crate::api::id::TenantId;
 use crate::api::operation::Operation;
 use crate::api::page::{MAX_LIMIT, Page, PageQuery};
 use crate::api::secret::Credentials;
-use crate::api::tenant::{EnvironmentEntry, Resource, Tenant, TenantPatch, TenantReport};
+use crate::api::tenant::{EnvironmentEntry, Resource, RotateJwtSecret, Tenant, TenantPatch, TenantReport};
 use crate::client::Client;
 use crate::client::error::ClientError;
 use crate::client::send::Call;
@@ -79,6 +79,16 @@ impl Client {
     /// Gives the tenant new database credentials.
     pub async fn rotate_credentials(&self, id: &TenantId) -> Result<Operation, ClientError> {
         self.act(id, "rotate-credentials").await
+    }
+
+    /// Gives the tenant another secret to sign its own tokens with.
+    pub async fn rotate_jwt_secret(
+        &self,
+        id: &TenantId,
+        rotation: &RotateJwtSecret,
+    ) -> Result<Operation, ClientError> {
+        let path = format!("/api/v1/tenants/{id}/rotate-jwt-secret");
+        self.call(Call::change(Method::POST, &path).json(rotation)?).await
     }
 
     /// Everything that the tenant owns, as the ledger has it.

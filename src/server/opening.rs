@@ -255,6 +255,9 @@ pub(super) async fn sweep(app: App) {
         if let Err(error) = app.gate.sweep().await {
             tracing::warn!(error = chain(&error), "failed to sweep the registry");
         }
+        if let Err(error) = app.provision.end_jwt_overlaps().await {
+            tracing::warn!(error = chain(&error), "failed to let former signing secrets go");
+        }
         if let Err(error) = app.provision.collect_images().await {
             tracing::warn!(error = chain(&error), "failed to collect images");
         }

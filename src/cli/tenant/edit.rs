@@ -1,14 +1,16 @@
 //! `systemprompt tenant edit`: rename, resize, suspend, activate, new credentials.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::api::id::TenantId;
 use crate::api::name::TenantName;
 use crate::api::operation::Operation;
-use crate::api::tenant::{MEMORY_SIZES_MB, TenantPatch};
+use crate::api::tenant::{MEMORY_SIZES_MB, RotateJwtSecret, TenantPatch};
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
-use crate::cli::follow::{WaitArgs, wait};
+use crate::cli::follow::{WaitArgs, parse_duration, wait};
 use crate::cli::tenant::pick::pick_cloud;
 use crate::cli::tenant::show::shown;
 use crate::cli::tenant::{TenantArg, credentials};
@@ -36,8 +38,24 @@ pub(super) struct Args {
     /// Give it new database credentials; the old ones end
     #[arg(long, group = "change")]
     rotate_credentials: bool,
+    /// Give it another secret to sign its own tokens with
+    #[arg(long, group = "change")]
+    rotate_jwt_secret: bool,
+    /// Let the former signing secret go now, before its time
+    #[arg(long, group = "change", conflicts_with = "rotate_jwt_secret")]
+    end_jwt_overlap: bool,
+    /// For how long tokens of the former secret are still good: `2h`, `7d`; `0s` ends them at once [default: 2h]
+    #[arg(long, value_name = "DURATION", value_parser = parse_overlap, requires = "rotate_jwt_secret")]
+    overlap: Option<Duration>,
     #[command(flatten)]
     wait: WaitArgs,
+}
+
+fn parse_overlap(text: &str) -> Result<Duration, String> {
+    match text {
+        "0" | "0s" => Ok(Duration::ZERO),
+        other => parse_duration(other),
+    }
 }
 
 impl Args {
@@ -56,6 +74,8 @@ impl Args {
             && !self.suspend
             && !self.activate
             && !self.rotate_credentials
+            && !self.rotate_jwt_secret
+            && !self.end_jwt_overlap
     }
 }
 
@@ -77,7 +97,7 @@ pub(super) async fn run(context: &Context, mut args: Args) -> Result<(), CliErro
         }
     }
     let tenant = context.client()?.get_tenant(&id).await?;
-    if args.rotate_credentials && context.find_workspace().is_some() {
+    if (args.rotate_credentials || args.rotate_jwt_secret) && context.find_workspace().is_some() {
         credentials::fetch(context, &tenant).await?;
     } else if args.name.is_some()
         && let Some(workspace) = context.find_workspace()
@@ -93,13 +113,14 @@ pub(super) async fn run(context: &Context, mut args: Args) -> Result<(), CliErro
 
 /// Asks for the change; `true` when it is about secrets, which have a command of their own.
 async fn choose(context: &Context, args: &mut Args) -> Result<bool, CliError> {
-    let flags = "--name, --memory, --suspend, --activate or --rotate-credentials";
+    let flags = "--name, --memory, --suspend, --activate, --rotate-credentials or --rotate-jwt-secret";
     let items = [
         "Rename",
         "Memory",
         "Suspend",
         "Activate",
         "Rotate credentials",
+        "Rotate the signing secret",
         "Set a secret",
     ];
     let ui = context.ui();
@@ -121,6 +142,7 @@ async fn choose(context: &Context, args: &mut Args) -> Result<bool, CliError> {
         2 => args.suspend = true,
         3 => args.activate = true,
         4 => args.rotate_credentials = true,
+        5 => args.rotate_jwt_secret = true,
         _ => return Ok(true),
     }
     Ok(false)
@@ -146,6 +168,23 @@ async fn changes(
     }
     if args.rotate_credentials {
         begun.push(("Rotating credentials", client.rotate_credentials(id).await?));
+    }
+    if args.rotate_jwt_secret {
+        let seconds = args.overlap.map(|overlap| overlap.as_secs());
+        let rotation = RotateJwtSecret {
+            overlap_seconds: seconds.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX)),
+            end_overlap: false,
+        };
+        let operation = client.rotate_jwt_secret(id, &rotation).await?;
+        begun.push(("Rotating the signing secret", operation));
+    }
+    if args.end_jwt_overlap {
+        let end = RotateJwtSecret {
+            end_overlap: true,
+            ..RotateJwtSecret::default()
+        };
+        let operation = client.rotate_jwt_secret(id, &end).await?;
+        begun.push(("Letting the former signing secret go", operation));
     }
     if args.suspend {
         begun.push(("Suspending", client.suspend_tenant(id).await?));

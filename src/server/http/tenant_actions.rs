@@ -8,10 +8,11 @@ use utoipa_axum::routes;
 use crate::api::id::TenantId;
 use crate::api::oauth::Scope;
 use crate::api::operation::Operation;
+use crate::api::tenant::{JWT_OVERLAP_SECONDS, LONGEST_JWT_OVERLAP_SECONDS, RotateJwtSecret};
 use crate::server::auth::Principal;
 use crate::server::http::App;
 use crate::server::http::error::{Answer, ApiError};
-use crate::server::http::extract::{Caller, Ids};
+use crate::server::http::extract::{Caller, Ids, Json as StrictJson};
 use crate::server::http::idempotency::commit;
 use crate::server::http::operations::decide;
 use crate::server::http::problem;
@@ -27,6 +28,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(restart_tenant))
         .routes(routes!(retry_provision))
         .routes(routes!(rotate_credentials, rotate_credentials_by_patch))
+        .routes(routes!(rotate_jwt_secret))
 }
 
 async fn act(app: &App, caller: &Principal, id: &TenantId, (scope, work): (Scope, Work)) -> Answer<Response> {
@@ -109,6 +111,34 @@ async fn rotate_credentials(
     Ids(id): Ids<TenantId>,
 ) -> Answer<Response> {
     act(&app, &caller, &id, (Scope::Secrets, Work::RotateCredentials)).await
+}
+
+/// Give the tenant another secret to sign its own tokens with. For a time its releases know the former one too
+/// (`JWT_SECRET_PREVIOUS`), so that tokens that were signed before stay good.
+#[utoipa::path(
+    post, path = "/api/v1/tenants/{tenant_id}/rotate-jwt-secret", tag = "Secrets", request_body = RotateJwtSecret,
+    responses((status = 202, body = Operation))
+)]
+async fn rotate_jwt_secret(
+    State(app): State<App>,
+    Caller(caller): Caller,
+    Ids(id): Ids<TenantId>,
+    StrictJson(wanted): StrictJson<RotateJwtSecret>,
+) -> Answer<Response> {
+    let overlap_seconds = wanted.overlap_seconds.unwrap_or(JWT_OVERLAP_SECONDS);
+    if overlap_seconds > LONGEST_JWT_OVERLAP_SECONDS {
+        let detail = format!("must be at most {LONGEST_JWT_OVERLAP_SECONDS}: 30 days");
+        return Err(ApiError::invalid("overlap_seconds", detail));
+    }
+    let work = match (wanted.end_overlap, wanted.overlap_seconds) {
+        (true, Some(_)) => {
+            let detail = "has no meaning where the former secret goes now";
+            return Err(ApiError::invalid("overlap_seconds", detail));
+        }
+        (true, None) => Work::EndJwtOverlap,
+        (false, _) => Work::RotateJwtSecret { overlap_seconds },
+    };
+    act(&app, &caller, &id, (Scope::Secrets, work)).await
 }
 
 /// The same as `POST`.

@@ -10,6 +10,7 @@ use crate::server::providers::Made;
 use crate::server::store::credential_grants::GrantRow;
 use crate::server::store::events::NewEvent;
 use crate::server::store::secret_versions::{SecretRow, SecretScope};
+use crate::server::store::tenant_life::JwtSecrets;
 use crate::server::store::tenants::LoginSlot;
 use crate::server::vault::SealedKey;
 
@@ -51,6 +52,8 @@ pub(super) enum Change {
     Machine(u32, Option<String>),
     /// The login role in use.
     LoginSlot(LoginSlot),
+    /// The secrets that its own tokens are signed with.
+    Jwt(JwtSecrets),
     /// Who is let in by the edge.
     Sessions(Option<EdgeSessions>),
     /// The tenant's memory.

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use crate::api::id::TenantId;
+use crate::api::name::FORMER_JWT_SECRET;
 use crate::api::release::Release;
 use crate::api::secret::SecretText;
 use crate::api::tenant::{DatabaseKind, EnvironmentEntry};
 use crate::server::provision::Provision;
 use crate::server::provision::context::Parts;
 use crate::server::provision::secrets::{
-    JWT_SECRET, SecretError, database_slot, opened, password_key, platform_value, require_tenant_key,
+    JWT_SECRET, SecretError, database_slot, opened, password_key, platform_value, platform_version,
+    require_tenant_key,
 };
 use crate::server::store::secret_versions::SecretScope;
 use crate::server::store::tenants::{LoginSlot, TenantRow};
@@ -18,7 +20,7 @@ use crate::server::store::{Tx, releases, secret_versions};
 /// The port on which every release listens.
 pub(super) const PORT: u16 = 8080;
 const MASK: &str = "••••••••";
-const SECRET_VARIABLES: [&str; 2] = ["DATABASE_URL", "JWT_SECRET"];
+const SECRET_VARIABLES: [&str; 3] = ["DATABASE_URL", "JWT_SECRET", FORMER_JWT_SECRET];
 
 /// What the platform's variables are made of.
 pub(super) struct Facts<'a> {
@@ -102,7 +104,7 @@ pub(super) fn plain(facts: &Facts<'_>, restored: &BTreeMap<String, String>) -> B
 /// The whole environment. A secret never shadows a platform variable: the platform's own is written last.
 pub(super) fn environment(
     plain: BTreeMap<String, String>,
-    (database_url, jwt_secret): (SecretText, SecretText),
+    own: Own,
     secrets: BTreeMap<String, SecretText>,
 ) -> BTreeMap<String, SecretText> {
     let mut all = secrets;
@@ -111,9 +113,20 @@ pub(super) fn environment(
             .into_iter()
             .map(|(name, value)| (name, SecretText::new(value))),
     );
-    all.insert("DATABASE_URL".to_owned(), database_url);
-    all.insert("JWT_SECRET".to_owned(), jwt_secret);
+    all.insert("DATABASE_URL".to_owned(), own.database_url);
+    all.insert("JWT_SECRET".to_owned(), own.jwt_secret);
+    if let Some(former) = own.former_jwt_secret {
+        all.insert(FORMER_JWT_SECRET.to_owned(), former);
+    }
     all
+}
+
+/// The platform's own secrets.
+pub(super) struct Own {
+    pub(super) database_url: SecretText,
+    pub(super) jwt_secret: SecretText,
+    /// While tokens that it has signed are good.
+    pub(super) former_jwt_secret: Option<SecretText>,
 }
 
 /// The platform's variables of a release of this tenant; see [`plain`].
@@ -183,9 +196,18 @@ pub(super) async fn read_environment(
         }
         DatabaseKind::Sqlite => SecretText::new("sqlite:///app/data/tenant.db"),
     };
-    let jwt_secret = platform_value(tx, parts, whose, JWT_SECRET).await?;
+    let jwt_secret = platform_version(tx, parts, whose, (JWT_SECRET, tenant.jwt.version)).await?;
+    let former_jwt_secret = match tenant.jwt.former {
+        None => None,
+        Some(former) => Some(platform_version(tx, parts, whose, (JWT_SECRET, former.version)).await?),
+    };
+    let own = Own {
+        database_url,
+        jwt_secret,
+        former_jwt_secret,
+    };
     let plain = plain_of(parts, tenant, pinned.release, pinned.environment);
-    Ok(environment(plain, (database_url, jwt_secret), secrets))
+    Ok(environment(plain, own, secrets))
 }
 
 impl Provision {
@@ -238,17 +260,18 @@ mod tests {
 
     use uuid::Uuid;
 
-    use super::{Facts, environment, masked, plain};
+    use super::{Facts, Own, environment, masked, plain};
     use crate::api::id::TenantId;
     use crate::api::name::PLATFORM_VARIABLES;
     use crate::api::secret::SecretText;
     use crate::api::tenant::DatabaseKind;
 
     fn whole(secrets: BTreeMap<String, SecretText>) -> BTreeMap<String, SecretText> {
-        let own = (
-            SecretText::new("postgresql://u:hunter2@h/d"),
-            SecretText::new("swordfish"),
-        );
+        let own = Own {
+            database_url: SecretText::new("postgresql://u:hunter2@h/d"),
+            jwt_secret: SecretText::new("swordfish"),
+            former_jwt_secret: Some(SecretText::new("catfish")),
+        };
         environment(now(&BTreeMap::new()), own, secrets)
     }
 
@@ -303,7 +326,7 @@ mod tests {
         let all = whole(secret("OPENAI_API_KEY", "sk-1"));
         let shown = masked(&all, &["OPENAI_API_KEY".to_owned()]);
         let text = serde_json::to_string(&shown).expect("JSON");
-        for value in ["sk-1", "hunter2", "swordfish"] {
+        for value in ["sk-1", "hunter2", "swordfish", "catfish"] {
             assert!(!text.contains(value), "{value}");
         }
         assert!(text.contains("http://acme.localhost:8080"));

@@ -33,6 +33,7 @@ mod rollback;
 mod rollback_plan;
 mod rollout;
 mod rotate_credentials;
+mod rotate_jwt;
 mod saga;
 mod secrets;
 mod set_sessions;

@@ -17,7 +17,7 @@ use crate::server::store::tenant_keys::TenantKeyRow;
 use crate::server::store::{
     Store, StoreError, Tx, credential_grants, edge_sessions, events, log_chunks, log_positions,
     metric_blocks, operation_leases, operation_steps, operations, receipts, releases, resources,
-    secret_versions, tenant_keys, tenants,
+    secret_versions, tenant_keys, tenant_life, tenants,
 };
 
 /// Reads an operation as it stands.
@@ -298,6 +298,7 @@ async fn apply_change(tx: &mut Tx, case: &Case, change: &Change, now: Time) -> R
         Change::Migrations(number, mark) => releases::set_migrations(tx, tenant, *number, mark).await,
         Change::Machine(number, id) => releases::set_machine(tx, tenant, *number, id.as_deref()).await,
         Change::LoginSlot(slot) => tenants::set_login_slot(tx, tenant, *slot, now).await,
+        Change::Jwt(jwt) => tenant_life::set_jwt(tx, tenant, jwt, now).await,
         Change::Sessions(sessions) => edge_sessions::set(tx, tenant, sessions.as_ref(), now).await,
         Change::Memory(memory_mb) => tenants::set_memory(tx, tenant, *memory_mb, now).await,
         Change::TenantKey(key) => {

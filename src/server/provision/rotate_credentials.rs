@@ -199,7 +199,8 @@ async fn bring_release(cx: &StepContext<'_>, step: &str) -> Result<Effects, Step
     })
 }
 
-async fn store_secrets(cx: &StepContext<'_>) -> Result<Effects, StepError> {
+/// A one-time grant of the credentials as they are now.
+pub(super) async fn store_secrets(cx: &StepContext<'_>) -> Result<Effects, StepError> {
     let (parts, tenant) = (cx.parts, &cx.case.tenant.id);
     let mut tx = parts.store.begin_read().await?;
     let key = require_tenant_key(&mut tx, tenant).await?;

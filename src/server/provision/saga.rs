@@ -9,7 +9,7 @@ use crate::server::provision::context::{Case, Parts, StepContext, StepError};
 use crate::server::provision::effects::Effects;
 use crate::server::provision::{
     activate, create_tenant, delete_tenant, deploy, repair, restart, rollback, rotate_credentials,
-    set_sessions, suspend,
+    rotate_jwt, set_sessions, suspend,
 };
 use crate::server::store::events::NewEvent;
 use crate::server::store::operation_steps::StepStatus;
@@ -181,6 +181,8 @@ const KINDS: &[&str] = &[
     "rotate-credentials",
     "repair",
     "set-sessions",
+    "rotate-jwt-secret",
+    "end-jwt-overlap",
 ];
 
 /// Everything that this program can do, each `kind/step` between commas, as the store compares it.
@@ -219,6 +221,8 @@ pub(super) fn saga_of(kind: &str) -> Option<&'static dyn Saga> {
         "activate" => Some(&activate::Activate),
         "repair" => Some(&repair::Repair),
         "set-sessions" => Some(&set_sessions::SetSessions),
+        "rotate-jwt-secret" => Some(&rotate_jwt::RotateJwt::Begin),
+        "end-jwt-overlap" => Some(&rotate_jwt::RotateJwt::End),
         "rotate-credentials" => Some(&rotate_credentials::RotateCredentials),
         _ => None,
     }
@@ -372,6 +376,8 @@ mod tests {
         rotate-credentials: start generate-password create-login create-release pull start-machine wait-ready switch-traffic drain-old lock-old-login drop-old-login store-secrets
         repair: stop-cut-off restore-networks restore-route pull start-machine wait-ready switch-traffic remove-surplus
         set-sessions: tell-edge
+        rotate-jwt-secret: start generate-secret create-release pull start-machine wait-ready switch-traffic drain-old store-secrets
+        end-jwt-overlap: start create-release pull start-machine wait-ready switch-traffic drain-old
         ");
     }
 }

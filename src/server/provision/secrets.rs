@@ -222,7 +222,8 @@ impl Provision {
         let slot = database_slot(tenant.login_slot);
         Ok(Some(Credentials {
             database_url: parts.databases.url(&tenant.id, slot, &password),
-            jwt_secret: platform_value(tx, parts, (&tenant.id, &key), JWT_SECRET).await?,
+            jwt_secret: platform_version(tx, parts, (&tenant.id, &key), (JWT_SECRET, tenant.jwt.version))
+                .await?,
         }))
     }
 
@@ -328,6 +329,21 @@ pub(super) async fn platform_value(
     let row = row.ok_or_else(|| SecretError::Missing {
         key: key.to_owned(),
         version: 1,
+    })?;
+    opened(&parts.vault, tenant, SecretScope::Platform, &row)
+}
+
+/// One version of a platform secret.
+pub(super) async fn platform_version(
+    tx: &mut Tx,
+    parts: &Parts,
+    tenant: (&TenantId, &SealedKey),
+    (key, version): (&str, u32),
+) -> Result<SecretText, SecretError> {
+    let row = secret_versions::find_version(tx, tenant.0, SecretScope::Platform, (key, version)).await?;
+    let row = row.ok_or_else(|| SecretError::Missing {
+        key: key.to_owned(),
+        version,
     })?;
     opened(&parts.vault, tenant, SecretScope::Platform, &row)
 }

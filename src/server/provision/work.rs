@@ -43,6 +43,13 @@ pub enum Work {
     RotateCredentials,
     /// What the ledger has and the provider has not.
     Repair,
+    /// Another signing secret, beside the former one for so long.
+    RotateJwtSecret {
+        /// 0: the former one goes at once.
+        overlap_seconds: u32,
+    },
+    /// The former signing secret goes.
+    EndJwtOverlap,
     /// Who is let in by the edge; nobody is asked where it is nothing.
     SetSessions(Option<EdgeSessions>),
 }
@@ -97,6 +104,8 @@ impl Work {
             Self::RotateCredentials => "rotate-credentials",
             Self::Repair => "repair",
             Self::SetSessions(_) => "set-sessions",
+            Self::RotateJwtSecret { .. } => "rotate-jwt-secret",
+            Self::EndJwtOverlap => "end-jwt-overlap",
         }
     }
 
@@ -104,6 +113,9 @@ impl Work {
         match self {
             Self::Deploy(params) => serde_json::json!(params),
             Self::Rollback(params) => serde_json::json!(params),
+            Self::RotateJwtSecret { overlap_seconds } => {
+                serde_json::json!({ "overlap_seconds": overlap_seconds })
+            }
             Self::SetSessions(sessions) => serde_json::json!({ "sessions": sessions }),
             Self::ChangeMemory { memory_mb } => serde_json::json!({ "memory_mb": memory_mb }),
             _ => serde_json::json!({}),
@@ -209,6 +221,18 @@ async fn check(tx: &mut Tx, tenant: &TenantRow, work: &Work) -> Result<(), Enque
             "the tenant is suspended",
             "activate it: `systemprompt tenant activate`",
         ),
+        (Work::EndJwtOverlap, _) if tenant.jwt.former.is_none() => refuse(
+            "no former signing secret is known any more",
+            "a new one: `systemprompt tenant edit --rotate-jwt-secret`",
+        ),
+        (Work::RotateJwtSecret { overlap_seconds }, _)
+            if *overlap_seconds > 0 && tenant.jwt.former.is_some() =>
+        {
+            refuse(
+                "tokens that an earlier secret has signed are still good",
+                "wait for `jwt_overlap_ended` in `systemprompt tenant events`, or end them all: `--overlap 0s`",
+            )
+        }
         (Work::Deploy(params), _) if params.digest.is_none() && tenant.current_release.is_none() => refuse(
             "no release serves, so there is no current image",
             "deploy an image: `systemprompt deploy`",

@@ -31,6 +31,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "edge_sessions",
         include_str!("migrations/0013_edge_sessions.sql"),
     ),
+    (14, "jwt_secrets", include_str!("migrations/0014_jwt_secrets.sql")),
 ];
 
 /// The last migration that this program knows.

@@ -1,8 +1,12 @@
 //! The states of a tenant, and which may follow which.
 
+use serde::{Deserialize, Serialize};
+
 use crate::api::id::{AccountId, TenantId};
 use crate::api::member::Role;
 use crate::api::tenant::TenantStatus;
+use crate::api::time::Time;
+use crate::server::store::row::Row;
 use crate::server::store::tenants::{TenantRow, read};
 use crate::server::store::{StoreError, Tx};
 
@@ -73,6 +77,71 @@ pub async fn list_resting(tx: &mut Tx, after: Option<&TenantId>) -> Result<Vec<T
     .await?
     .iter()
     .map(read)
+    .collect()
+}
+
+/// Which versions of its signing secret a tenant's release has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JwtSecrets {
+    /// What new tokens are signed with.
+    pub version: u32,
+    /// What was, while tokens of it are still good.
+    pub former: Option<FormerJwt>,
+}
+
+/// A signing secret that others have followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormerJwt {
+    /// Which version of the secret.
+    pub version: u32,
+    /// How long it shall be known.
+    pub until: Time,
+}
+
+impl JwtSecrets {
+    pub(super) fn read(row: &Row) -> Result<Self, StoreError> {
+        let former = match (row.opt_u32("jwt_former")?, row.opt_time("jwt_former_until")?) {
+            (Some(version), Some(until)) => Some(FormerJwt { version, until }),
+            _ => None,
+        };
+        Ok(Self {
+            version: row.opt_u32("jwt_version")?.unwrap_or(1),
+            former,
+        })
+    }
+}
+
+/// Says which signing secrets a tenant's release has from now on.
+///
+/// # Errors
+/// The statement fails.
+pub async fn set_jwt(tx: &mut Tx, id: &TenantId, jwt: &JwtSecrets, now: Time) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE tenants SET jwt_version = $2, jwt_former = $3, jwt_former_until = $4, updated_at = $5 WHERE id = $1",
+        vec![
+            id.as_str().into(),
+            jwt.version.into(),
+            jwt.former.map(|former| i64::from(former.version)).into(),
+            jwt.former.map(|former| former.until.as_millis()).into(),
+            now.into(),
+        ],
+    )
+    .await
+    .map(drop)
+}
+
+/// Tenants whose former signing secret has had its time.
+///
+/// # Errors
+/// The statement fails or a row is bad.
+pub async fn list_jwt_overlaps_over(tx: &mut Tx, now: Time) -> Result<Vec<TenantId>, StoreError> {
+    tx.fetch_all(
+        "SELECT id FROM tenants WHERE jwt_former_until <= $1 AND status <> 'deleted' ORDER BY id",
+        vec![now.into()],
+    )
+    .await?
+    .iter()
+    .map(|row| row.parse("id"))
     .collect()
 }
 

@@ -6,7 +6,7 @@ use crate::api::name::TenantName;
 use crate::api::tenant::{DatabaseKind, TenantStatus};
 use crate::api::time::Time;
 use crate::server::store::row::{Row, word_of};
-use crate::server::store::tenant_life::may_become;
+use crate::server::store::tenant_life::{JwtSecrets, may_become};
 use crate::server::store::{StoreError, Tx};
 
 /// Which of a tenant's two login roles is in use.
@@ -61,6 +61,8 @@ pub struct TenantRow {
     pub current_release: Option<u32>,
     /// The number of its last event.
     pub last_event_seq: u64,
+    /// The secrets that its own tokens are signed with.
+    pub jwt: JwtSecrets,
     /// Who is let in by the edge; where there is nothing, nobody is asked.
     pub edge_sessions: Option<EdgeSessions>,
     /// When it was bought.
@@ -106,6 +108,7 @@ pub(super) fn read(row: &Row) -> Result<TenantRow, StoreError> {
         login_slot: row.word("login_slot")?,
         current_release: row.opt_u32("current_release")?,
         last_event_seq: row.u64("last_event_seq")?,
+        jwt: JwtSecrets::read(row)?,
         edge_sessions: row.opt_json("edge_sessions")?,
         created_at: row.time("created_at")?,
         updated_at: row.time("updated_at")?,

@@ -148,6 +148,7 @@ const ROWS: &[(&str, &str, &str)] = &[
     ),
     ("POST", "/api/v1/tenants/{tenant_id}/rotate-credentials", OWNER),
     ("PATCH", "/api/v1/tenants/{tenant_id}/rotate-credentials", OWNER),
+    ("POST", "/api/v1/tenants/{tenant_id}/rotate-jwt-secret", OWNER),
     // Last: nothing is left of it.
     ("DELETE", "/api/v1/tenants/{tenant_id}", OWNER),
 ];

@@ -19,6 +19,7 @@ mod pages;
 mod problems;
 mod releases;
 pub(crate) mod rig;
+mod rotation;
 mod safety;
 mod secret_history;
 mod secrets;

@@ -322,6 +322,7 @@ fn body_of(route: &Route) -> Option<Value> {
         ("POST", "checkout") => free("somebody"),
         ("POST", "tokens") => json!({"name": "x", "scopes": ["read"], "expires_in_seconds": 60}),
         ("POST", "deploy") => json!({"image": "current"}),
+        ("POST", "rotate-jwt-secret") => json!({"overlap_seconds": 60}),
         ("POST", "restore") => json!({"version": 1}),
         ("POST", "rollback") => json!({"release": 1}),
         ("POST", "reconcile") => json!({"dry_run": true}),

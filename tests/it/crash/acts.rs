@@ -108,11 +108,13 @@ pub(crate) static ALL: &[Act] = &[
     act(ROLLBACK),
     act(&["tenant", "sessions", "on", "--tenant", "acme"]),
     act(&["tenant", "sessions", "off", "--tenant", "acme"]),
+    act(&["tenant", "edit", "acme", "--rotate-jwt-secret"]),
+    act(&["tenant", "edit", "acme", "--end-jwt-overlap"]),
 ];
 
 /// In which order they are looked at: what needs a tenant comes while there is one.
-pub(crate) const ORDER: [usize; 25] = [
-    0, 1, 2, 3, 4, 5, 6, 7, 21, 22, 8, 9, 10, 11, 23, 24, 20, 12, 13, 14, 15, 16, 17, 18, 19,
+pub(crate) const ORDER: [usize; 27] = [
+    0, 1, 2, 3, 4, 5, 6, 7, 21, 22, 8, 9, 10, 11, 23, 24, 25, 26, 20, 12, 13, 14, 15, 16, 17, 18, 19,
 ];
 
 /// Which of them belong together: how a life begins, what may come in it, how it ends.
@@ -131,6 +133,7 @@ const MIDDLES: &[&[usize]] = &[
     &[12, 13, 14],
     &[20],
     &[23, 24],
+    &[25, 26],
 ];
 const DEATHS: &[&[usize]] = &[&[15], &[18, 19]];
 

@@ -13,3 +13,4 @@ mod reconcile;
 mod replicas;
 pub(crate) mod rig;
 mod rollback;
+mod rotate_jwt;
