@@ -6,7 +6,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::id::{OperationId, TenantId};
-use crate::api::name::PLATFORM_VARIABLES;
+use crate::api::name::{FORMER_JWT_SECRET, PLATFORM_VARIABLES};
 use crate::api::oauth::Scope;
 use crate::api::operation::Operation;
 use crate::api::page::{Page, PageQuery};
@@ -80,8 +80,11 @@ async fn list_environment(
         value: MASK.to_owned(),
     };
     let secrets = app.provision.list_secrets(&mut tx, &row).await?;
+    let former = row.jwt.former.map(|_| FORMER_JWT_SECRET);
     let entries = PLATFORM_VARIABLES
         .iter()
+        .copied()
+        .chain(former)
         .map(|name| entry(name, "platform"))
         .chain(secrets.iter().map(|secret| entry(secret.key.as_str(), "secret")))
         .collect();

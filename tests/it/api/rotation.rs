@@ -61,7 +61,7 @@ async fn a_rotation_keeps_the_former_secret_for_a_time() {
         .expect("shown");
     assert_eq!(
         (text(&former["source"]), text(&former["value"])),
-        ("platform".to_owned(), "••••••••".to_owned())
+        ("platform".to_owned(), "••••••".to_owned())
     );
 
     let refused = owner.post(&path, &json!({"overlap_seconds": 60})).await;
