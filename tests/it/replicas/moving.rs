@@ -158,8 +158,10 @@ async fn a_limit_holds_for_both_servers_together() {
         }
     }
     let refilled = began.elapsed().as_secs() * 2 + 2;
+    // What the other server took ahead, a fiftieth at most, is not given to this one.
+    let ahead = 120 / 50;
     assert!(
-        (120..=120 + refilled).contains(&passed),
+        (120 - ahead..=120 + refilled).contains(&passed),
         "{passed} of 120 were let in"
     );
     assert_eq!(text(&refused.expect("a refusal")["code"]), "rate-limited");
