@@ -153,10 +153,7 @@ async fn a_large_context_is_sent_and_a_file_that_shrinks_meanwhile_is_named() {
     let error = build(&engine, request, Arc::new(Seen::default()))
         .await
         .expect_err("it shrank");
-    assert_eq!(
-        error.to_string(),
-        "`large` changed while it was sent to the engine"
-    );
+    assert_eq!(error.to_string(), "`large` changed while it was read");
 }
 
 #[tokio::test]
