@@ -231,6 +231,7 @@ impl Unit {
             Self::Seconds if value < 1.0 => format!("{:.0} ms", value * 1e3),
             Self::Seconds => format!("{value:.2} s"),
             Self::MegabytesPerSecond => format!("{value:.0} MB/s"),
+            Self::PerSecond if value < 10.0 => format!("{value:.2} /s"),
             Self::PerSecond => format!("{value:.0} /s"),
             Self::Megabytes => format!("{value:.1} MB"),
         }
