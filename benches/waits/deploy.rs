@@ -169,7 +169,13 @@ fn changed(ours: &Tenant<'_>, theirs: &Tenant<'_>, rounds: usize) -> Outcome<Mea
             contest = contest.goal(name, CHANGED_AGAINST_SCRIPT);
         }
     }
-    contest.run(rounds)
+    contest
+        .note(
+            "What bounds it: the whole context goes to BuildKit as one archive, which the engine unpacks and hashes for \
+             every build; a docker client that speaks to BuildKit sends only what changed. The rest is the engine's: the \
+             release command's container, the new one's start, and the switch.",
+        )
+        .run(rounds)
 }
 
 /// The layer of the changed file made anew, by the engine's better builder.
