@@ -11,10 +11,7 @@ const DOCUMENT: &str = "docs/performance.md";
 
 /// The table that is printed.
 pub(crate) fn table(measured: &Measured) -> String {
-    let mut text = format!(
-        "\n{} ({} rounds, load {:.1} to {:.1})\n",
-        measured.title, measured.rounds, measured.load.0, measured.load.1
-    );
+    let mut text = format!("\n{} ({})\n", measured.title, circumstances(measured));
     let width = measured
         .rows
         .iter()
@@ -33,6 +30,14 @@ pub(crate) fn table(measured: &Measured) -> String {
         let _ = writeln!(text, "  {note}");
     }
     text
+}
+
+fn circumstances(measured: &Measured) -> String {
+    let (before, after) = measured.load;
+    format!(
+        "{} rounds in turn, load {before:.1} to {after:.1}",
+        measured.rounds
+    )
 }
 
 fn cells(measured: &Measured, row: &Row) -> [String; 4] {
@@ -86,10 +91,7 @@ pub(crate) fn document(root: &Path, bench: &str, all: &[Measured]) -> Outcome<()
 }
 
 fn markdown(measured: &Measured) -> String {
-    let mut text = format!(
-        "\n**{}** ({} rounds in turn, load {:.1} to {:.1})\n\n",
-        measured.title, measured.rounds, measured.load.0, measured.load.1
-    );
+    let mut text = format!("\n**{}** ({})\n\n", measured.title, circumstances(measured));
     text.push_str("| | Who | Median | Half of the samples | Ours / this (half of the rounds) | Goal |\n|---|---|---|---|---|---|\n");
     for row in &measured.rows {
         let [median, spread, ratio, goal] = cells(measured, row);

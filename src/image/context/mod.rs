@@ -58,6 +58,22 @@ pub(crate) struct Stamp {
     pub(crate) inode: u64,
 }
 
+#[cfg(test)]
+impl Entry {
+    /// A file of that size, of which nothing else matters.
+    fn of_size(path: &str, size_bytes: u64) -> Self {
+        Self {
+            path: Path::new(path).into(),
+            kind: EntryKind::File,
+            mode: 0o644,
+            stamp: Stamp {
+                size_bytes,
+                ..Stamp::default()
+            },
+        }
+    }
+}
+
 impl Context {
     /// Walks `root` once. `dockerfile` is where the Dockerfile is: inside of `root` or elsewhere in the project.
     pub fn scan(root: &Path, dockerfile: &Path) -> Result<Self, ImageError> {

@@ -272,21 +272,11 @@ fn copy(from: &[u8], to: &mut [u8]) {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::{PIECE_BYTES, Part, Parts};
-    use crate::image::context::{Entry, EntryKind, Stamp};
+    use crate::image::context::Entry;
 
     fn file(size_bytes: u64) -> Entry {
-        Entry {
-            path: Path::new("a").into(),
-            kind: EntryKind::File,
-            mode: 0o644,
-            stamp: Stamp {
-                size_bytes,
-                ..Stamp::default()
-            },
-        }
+        Entry::of_size("a", size_bytes)
     }
 
     #[test]

@@ -148,10 +148,8 @@ pub(crate) fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::{LARGE_BYTES, report, size};
-    use crate::image::context::{Entry, EntryKind, Stamp};
+    use crate::image::context::Entry;
     use crate::image::dockerfile::CopiedPath;
 
     fn copied(source: &str) -> CopiedPath {
@@ -161,24 +159,12 @@ mod tests {
         }
     }
 
-    fn file(path: &str, size_bytes: u64) -> Entry {
-        Entry {
-            path: Path::new(path).into(),
-            kind: EntryKind::File,
-            mode: 0o644,
-            stamp: Stamp {
-                size_bytes,
-                ..Stamp::default()
-            },
-        }
-    }
-
     #[test]
     fn a_large_context_names_what_makes_it_large() {
         let entries = [
-            file("a/node_modules/x.js", LARGE_BYTES),
-            file(".git/pack", LARGE_BYTES / 2),
-            file("src/a", 5),
+            Entry::of_size("a/node_modules/x.js", LARGE_BYTES),
+            Entry::of_size(".git/pack", LARGE_BYTES / 2),
+            Entry::of_size("src/a", 5),
         ];
         let report = report(&entries, &[copied(".")]);
         assert_eq!(
@@ -196,9 +182,9 @@ mod tests {
     #[test]
     fn what_the_dockerfile_names_is_not_suggested() {
         let entries = [
-            file("target/release/app", LARGE_BYTES * 2),
-            file("target/release/other", LARGE_BYTES),
-            file("README.md", 5),
+            Entry::of_size("target/release/app", LARGE_BYTES * 2),
+            Entry::of_size("target/release/other", LARGE_BYTES),
+            Entry::of_size("README.md", 5),
         ];
         let one = report(&entries, &[copied("./target/release/app")]);
         assert_eq!(one.suggested_ignores, ["target"]);
@@ -210,7 +196,10 @@ mod tests {
 
     #[test]
     fn a_small_context_is_not_worth_a_word() {
-        let report = report(&[file("src/a", 5), file(".env.example", 1)], &[]);
+        let report = report(
+            &[Entry::of_size("src/a", 5), Entry::of_size(".env.example", 1)],
+            &[],
+        );
         assert_eq!(
             (report.total_bytes, report.file_count, report.warnings.len()),
             (6, 2, 0)
@@ -220,7 +209,7 @@ mod tests {
     #[test]
     fn an_environment_file_is() {
         assert!(
-            report(&[file(".env", 5)], &[])
+            report(&[Entry::of_size(".env", 5)], &[])
                 .warnings
                 .concat()
                 .contains("`systemprompt secrets import .env`")

@@ -21,7 +21,7 @@ use crate::image::progress::{Progress, ProgressEvent};
 use crate::image::push::export::{self, Part};
 use crate::image::push::pack::{self, Effort};
 use crate::image::push::registry::{Descriptor, Layer, Registry, diff_ids, is_loopback};
-use crate::image::push::{Failure, ID, Pushed};
+use crate::image::push::{Failure, ID, Pushed, digest_of};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -181,13 +181,13 @@ impl<'a> Sending<'a> {
         // An export that broke off in the middle looks like a layer that ended; only a whole one has a digest.
         let diff_id = layer.diff_id.await.map_err(|_| broken())?;
         let total = std::mem::take(&mut *total.lock().unwrap_or_else(PoisonError::into_inner));
-        let (digest, size) = (
-            format!("sha256:{}", hex::encode(total.hash.finalize())),
-            total.size,
-        );
+        // A layer that is sent as it is has one digest for both.
+        let (kind, digest) = match effort {
+            Some(_) => (PACKED, format!("sha256:{}", hex::encode(total.hash.finalize()))),
+            None => (PLAIN, diff_id.clone()),
+        };
         self.registry.end(upload, &digest).await?;
-        let kind = effort.map_or(PLAIN, |_| PACKED);
-        Ok((Descriptor::new(kind, digest, size), diff_id))
+        Ok((Descriptor::new(kind, digest, total.size), diff_id))
     }
 
     /// Brings the configuration, then the manifest.
@@ -207,7 +207,7 @@ impl<'a> Sending<'a> {
             "layers": layers,
         });
         let manifest = Bytes::from(manifest.to_string());
-        let digest = format!("sha256:{}", hex::encode(Sha256::digest(&manifest)));
+        let digest = digest_of(&manifest);
         let stored = self.registry.point(MANIFEST, manifest).await?;
         if stored != digest {
             return Err(Failure::mismatch(digest, stored));
@@ -246,7 +246,9 @@ fn packed(
         done_bytes.fetch_add(count, Ordering::Relaxed);
         let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
         total.size += piece.len() as u64;
-        total.hash.update(&piece);
+        if effort.is_some() {
+            total.hash.update(&piece);
+        }
         piece
     })
 }

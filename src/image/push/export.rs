@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::image::engine::Engine;
+use crate::image::push::digest_of;
 use crate::image::push::pack::PIECE_BYTES;
 
 /// Pieces of a layer that wait to be sent; one more is being read.
@@ -101,7 +102,7 @@ fn read(archive: impl Read, parts: &mpsc::Sender<io::Result<Part>>) -> io::Resul
         if !is_layer && size_bytes <= DOCUMENT_BYTES {
             entry.read_to_end(&mut beginning)?;
             if serde_json::from_slice::<serde::de::IgnoredAny>(&beginning).is_ok() {
-                let digest = format!("sha256:{}", hex::encode(Sha256::digest(&beginning)));
+                let digest = digest_of(&beginning);
                 let bytes = beginning.into();
                 if parts
                     .blocking_send(Ok(Part::Document(Document { digest, bytes })))
@@ -168,7 +169,7 @@ mod tests {
     use sha2::{Digest as _, Sha256};
     use tokio::sync::mpsc;
 
-    use super::{Part, read};
+    use super::{Part, digest_of, read};
 
     fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());
@@ -205,15 +206,11 @@ mod tests {
         seen
     }
 
-    fn digest(bytes: &[u8]) -> String {
-        format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
-    }
-
     #[test]
     fn engines_of_both_kinds_are_read() {
         let layer = vec![7_u8; 3 << 20];
         let hex = hex::encode(Sha256::digest(&layer));
-        let expected = vec![format!("{} {}", layer.len(), digest(&layer)), "{}".to_owned()];
+        let expected = vec![format!("{} {}", layer.len(), digest_of(&layer)), "{}".to_owned()];
         let older = archive(&[("0a1b/layer.tar", &layer), ("c0ffee.json", b"{}")]);
         let newer = archive(&[
             (&format!("blobs/sha256/{hex}"), &layer),
@@ -226,7 +223,7 @@ mod tests {
     #[test]
     fn a_small_layer_is_no_document() {
         let small = archive(&[("blobs/sha256/00", &[0; 1024])]);
-        assert_eq!(seen(small), [format!("1024 {}", digest(&[0; 1024]))]);
+        assert_eq!(seen(small), [format!("1024 {}", digest_of(&[0; 1024]))]);
     }
 
     #[test]

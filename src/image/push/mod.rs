@@ -11,6 +11,8 @@ mod registry;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::api::secret::SecretText;
 use crate::image::context::size;
 use crate::image::engine::Engine;
@@ -116,6 +118,11 @@ pub async fn push(
     })
 }
 
+/// How a registry names these bytes.
+fn digest_of(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
+}
+
 /// What the engine has by the name that is pushed.
 struct Local {
     id: String,
@@ -154,6 +161,8 @@ async fn push_once(
     }
     let is_near = !engine.endpoint().is_remote();
     if *may_upload && is_near && local.unpacked && local.size_bytes <= EXPORTED_BYTES {
+        // Whatever happens to it: what is tried again is the other way.
+        *may_upload = false;
         let known = match &stored {
             Some(stored) => registry.layers(stored).await?,
             None => Vec::new(),
@@ -164,8 +173,6 @@ async fn push_once(
             None => false,
         };
         if !knows || local.is_mostly_new(&known) {
-            // Whatever happens to it: what is tried again is the other way.
-            *may_upload = false;
             let image = (local.id.as_str(), local.size_bytes, known.as_slice());
             return by_upload::push(engine, &registry, image, progress).await;
         }

@@ -6,11 +6,10 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Method};
 use reqwest::{Body, Response, Url};
-use sha2::{Digest as _, Sha256};
 
-use crate::image::push::Failure;
 use crate::image::push::registry::stored::digest;
 use crate::image::push::registry::{Registry, again};
+use crate::image::push::{Failure, digest_of};
 
 /// A layer may be gigabytes over a slow line; a connection that says nothing breaks by itself.
 const LAYER: Duration = Duration::from_secs(4 * 3600);
@@ -48,7 +47,7 @@ impl Registry<'_> {
 
     /// Brings a small blob at once, and says its digest.
     pub(in crate::image::push) async fn put(&self, bytes: Bytes) -> Result<String, Failure> {
-        let digest = format!("sha256:{}", hex::encode(Sha256::digest(&bytes)));
+        let digest = digest_of(&bytes);
         let upload = self.begin().await?;
         let upload = self.fill(upload, Body::from(bytes)).await?;
         self.end(upload, &digest).await?;
