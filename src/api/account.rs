@@ -74,6 +74,25 @@ pub enum SessionKind {
     Browser,
 }
 
+/// Somebody elsewhere who lets in to the account: a person of a provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Identity {
+    /// Names it.
+    pub id: String,
+    /// As the operator has called the provider.
+    pub provider: String,
+    /// Who vouches.
+    pub issuer: String,
+    /// Who it is there.
+    pub subject: String,
+    /// The address that the provider named when it was connected.
+    pub email: String,
+    /// When it was connected.
+    pub created_at: Time,
+    /// When it last let somebody in.
+    pub last_used_at: Time,
+}
+
 /// A program or a browser that is signed in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Session {

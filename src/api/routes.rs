@@ -95,6 +95,8 @@ pub const ALL: &[Route] = &[
     route("DELETE", "/api/v1/tokens/{token_id}", SignedIn),
     route("GET", "/api/v1/sessions", SignedIn),
     route("DELETE", "/api/v1/sessions/{session_id}", SignedIn),
+    route("GET", "/api/v1/identities", SignedIn),
+    route("DELETE", "/api/v1/identities/{identity_id}", SignedIn),
     // plans and money
     route("GET", "/api/v1/plans", SignedIn),
     route("GET", "/api/v1/checkout/plans", SignedIn),

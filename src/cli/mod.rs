@@ -11,6 +11,7 @@ pub mod deploy;
 pub mod doctor;
 pub mod error;
 pub mod follow;
+pub mod identities;
 pub mod init;
 pub mod keys;
 pub mod login;
@@ -65,6 +66,8 @@ pub enum Command {
     Whoami(whoami::Args),
     /// List the programs and browsers that are signed in, and sign them out
     Sessions(sessions::Args),
+    /// List who of other providers lets in to the account, and take one away
+    Identities(identities::Args),
     /// Create, look at, change and delete tenants
     Tenant(tenant::Args),
     /// Build this project's image, push it and release it on a tenant
@@ -173,6 +176,7 @@ async fn run(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Logout(args) => logout::run(context, args).await,
         Command::Whoami(args) => whoami::run(context, args).await,
         Command::Sessions(args) => sessions::run(context, args).await,
+        Command::Identities(args) => identities::run(context, args).await,
         Command::Tenant(args) => tenant::run(context, args).await,
         Command::Deploy(args) => deploy::run(context, args).await,
         Command::Releases(args) => releases::run(context, args).await,

@@ -1,8 +1,8 @@
-//! The programs and browsers that are signed in to the account.
+//! The programs and browsers that are signed in to the account, and the identities that let in to it.
 
 use reqwest::Method;
 
-use crate::api::account::Session;
+use crate::api::account::{Identity, Session};
 use crate::api::page::Page;
 use crate::client::Client;
 use crate::client::error::ClientError;
@@ -19,6 +19,23 @@ impl Client {
     pub async fn end_session(&self, id: &str) -> Result<(), ClientError> {
         let id: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
         let path = format!("/api/v1/sessions/{id}");
+        self.call::<serde::de::IgnoredAny>(Call::change(Method::DELETE, &path))
+            .await
+            .map(|_| ())
+    }
+}
+
+impl Client {
+    /// The identities that let in to the account.
+    pub async fn list_identities(&self) -> Result<Vec<Identity>, ClientError> {
+        let page: Page<Identity> = self.call(Call::get("/api/v1/identities")).await?;
+        Ok(page.data)
+    }
+
+    /// Takes one away.
+    pub async fn remove_identity(&self, id: &str) -> Result<(), ClientError> {
+        let id: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
+        let path = format!("/api/v1/identities/{id}");
         self.call::<serde::de::IgnoredAny>(Call::change(Method::DELETE, &path))
             .await
             .map(|_| ())

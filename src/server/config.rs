@@ -61,6 +61,12 @@ pub enum ConfigError {
     /// A provider of identities is none.
     #[error("`{0}` does not name a provider of identities")]
     Oidc(String),
+    /// A GitHub is none.
+    #[error("`{0}` does not name a GitHub")]
+    GitHub(String),
+    /// GitHub gives nothing to programs that have no secret.
+    #[error("the GitHub `{0}` has no client secret")]
+    GitHubSecret(String),
     /// Two providers have one name.
     #[error("two providers of identities are named `{0}`")]
     OidcTwice(String),
@@ -115,17 +121,12 @@ impl ConfigError {
             Self::HalfTls(_) => Some("give both `--tls-cert FILE` and `--tls-key FILE`"),
             Self::Origin(_) => Some("write it like `https://app.example.com`, without a path"),
             Self::Issuer(_) => Some("write it as it stands in its tokens, like `https://gitlab.example.com`"),
-            Self::Oidc(_) => Some(
-                "write it like `google=https://accounts.google.com,CLIENT-ID`: a name of small letters, an https issuer, and \
-                 the client id that it gave you",
-            ),
-            Self::OidcTwice(_) => Some("give every `--oidc-provider` a name of its own"),
-            Self::OidcSignUp(_) => {
-                Some("write it like `google=example.com`, with the name of an `--oidc-provider`")
-            }
-            Self::OidcSecretOfNobody(_) => {
-                Some("write it like `google=/etc/systemprompt/google`, with the name of an `--oidc-provider`")
-            }
+            Self::Oidc(_)
+            | Self::OidcTwice(_)
+            | Self::OidcSignUp(_)
+            | Self::OidcSecretOfNobody(_)
+            | Self::GitHub(_)
+            | Self::GitHubSecret(_) => sign_in::hint(self),
             Self::DatabaseUrl => Some(
                 "write it like `postgres://USER:PASSWORD@HOST:5432/DATABASE`; without one the server keeps its data in one SQLite file",
             ),
@@ -153,6 +154,8 @@ pub struct Settings {
     pub data: DataSettings,
     /// Who vouches for people.
     pub providers: Vec<ProviderSettings>,
+    /// After how many days the key of access tokens is rotated by itself.
+    pub signing_key_days: Option<u32>,
     /// Where to listen.
     pub listen: SocketAddr,
     /// Who can reach it.
@@ -274,6 +277,14 @@ fn default_log_format() -> LogFormat {
     }
 }
 
+fn provider(flag: Option<ProviderKind>, environment: &Environment) -> Result<ProviderKind, ConfigError> {
+    let told = match flag {
+        Some(provider) => Some(provider),
+        None => environment.choice("SYSTEMPROMPT_PROVIDER", "`docker` or `fake`")?,
+    };
+    Ok(told.unwrap_or(ProviderKind::Docker))
+}
+
 impl Settings {
     /// From flags and environment; reads the password file.
     ///
@@ -303,6 +314,7 @@ impl Settings {
             world_file: flags.world_file.unwrap_or_else(|| in_data("world.json")),
             data,
             providers: sign_in::resolve(&flags.sign_in, environment)?,
+            signing_key_days: flags.sign_in.signing_key_days(environment)?,
             listen: flags
                 .listen
                 .map_or_else(
@@ -313,12 +325,7 @@ impl Settings {
             exposure: ExposureSettings::resolve(flags.exposure, environment)?,
             public_url,
             registry_host: text(flags.registry_host, "SYSTEMPROMPT_REGISTRY_HOST"),
-            provider: match flags.provider {
-                Some(provider) => provider,
-                None => environment
-                    .choice("SYSTEMPROMPT_PROVIDER", "`docker` or `fake`")?
-                    .unwrap_or(ProviderKind::Docker),
-            },
+            provider: provider(flags.provider, environment)?,
             postgres_image: text(flags.postgres_image, "SYSTEMPROMPT_POSTGRES_IMAGE")
                 .unwrap_or_else(|| "postgres:16-alpine".to_owned()),
             edge_image: text(flags.edge_image, "SYSTEMPROMPT_EDGE_IMAGE")

@@ -279,7 +279,7 @@ async fn boot(flags: ServeFlags, clock: Clock, tell: impl FnOnce(Ready)) -> Resu
     });
     provision.start().await?;
     provision.observe();
-    app.tasks.spawn(sweep(app.clone()));
+    app.tasks.spawn(sweep(app.clone(), settings.signing_key_days));
     open_door(&installation, &app)?;
     let registry = http::recorded(gate.router(), &app);
     let router = http::router(&app).merge(web::router(&app)).merge(registry);

@@ -21,10 +21,11 @@ use crate::server::installation::Installation;
 use crate::server::maintenance::{MaintenanceError, sign_in_path};
 use crate::server::registry::{Gate, GateError, GateSettings};
 use crate::server::replica::{self, MASTER_KEY, ReplicaError};
+use crate::server::rotation;
 use crate::server::store::acts::{self, Act};
 use crate::server::store::{
-    Store, StoreError, edge_sessions, idempotency_keys, operations, rate_limits, settings, signing_keys,
-    tenants, used_identities, web_sessions,
+    Store, StoreError, edge_sessions, idempotency_keys, operations, password_tries, rate_limits, settings,
+    signing_keys, tenants, used_identities, web_sessions,
 };
 use crate::server::vault::{KeySource, Vault, VaultError};
 
@@ -238,13 +239,19 @@ pub async fn sweep_once(store: &Store, now: Time, alone: bool) -> Result<(), Sto
     edge_sessions::delete_expired(&mut tx, now).await?;
     used_identities::delete_expired(&mut tx, now).await?;
     signing_keys::delete_ended(&mut tx, now).await?;
+    password_tries::delete_expired(&mut tx, now).await?;
     rate_limits::delete_full(&mut tx, now.as_millis()).await?;
     tx.commit().await
 }
 
 /// Sweeps out what has expired until the server stops.
-pub(super) async fn sweep(app: App) {
+pub(super) async fn sweep(app: App, signing_key_days: Option<u32>) {
     loop {
+        if let Some(days) = signing_key_days
+            && let Err(error) = rotation::rotate_ring_when_due(&app.auth, &app.clock, days).await
+        {
+            tracing::warn!(error = chain(&error), "failed to rotate the key of access tokens");
+        }
         tokio::select! {
             () = app.stopping.cancelled() => return,
             () = tokio::time::sleep(SWEEP_EVERY) => {}

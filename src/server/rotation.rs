@@ -145,6 +145,24 @@ pub async fn rotate_ring(auth: &Auth, clock: &Clock, forget: bool) -> Result<Vec
     Ok(auth.ring().await?)
 }
 
+/// Lets the next key sign where the one that does has done so for that many days: the server's own act.
+///
+/// # Errors
+/// A key cannot be made, or the database fails.
+pub async fn rotate_ring_when_due(auth: &Auth, clock: &Clock, days: u32) -> Result<bool, RotationError> {
+    let act = Act {
+        actor: "server".to_owned(),
+        credential_id: None,
+        ..act("rotate_signing_key", clock)
+    };
+    let seconds = i64::from(days) * 24 * 3600;
+    let rotated = acts::perform_whole(act, auth.rotate_ring_after(seconds)).await?;
+    if rotated {
+        tracing::info!(days, "the key of access tokens was rotated");
+    }
+    Ok(rotated)
+}
+
 /// An act of whoever uses this machine.
 fn act(action: &str, clock: &Clock) -> Act {
     Act {

@@ -11,6 +11,7 @@ use axum::response::IntoResponse;
 use systemprompt::server::edge::{DOOR, Edge as _, Traffic};
 use systemprompt::server::providers::{Provider as _, TenantSpec};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
 
 use crate::edge::Front;
@@ -179,6 +180,37 @@ async fn only_the_edge_says_who_visits() {
 
     visit.front.edge.ask_first("acme", false).await.expect("told");
     assert_eq!(visit.front.get("acme", "/").await, (200, "v2".to_owned()));
+    visit.front.edge.ask_first("acme", true).await.expect("told");
+    let told = [
+        "method",
+        "header.Authorization",
+        "header.Cookie",
+        "header.X-Session-User",
+        "header.Origin",
+    ];
+    let told = told
+        .map(|what| format!("{what}=<{{http.request.{what}}}>"))
+        .join(" ");
+    let respond = ["caddy", "respond", "--listen", ":8080", "--body", &told];
+    let spec = installation.running(&tenant, 3, &respond);
+    let machine = installation.start(&spec).await;
+    visit.front.send_to(&installation, &spec, &machine).await;
+    preflights_come_through_and_nothing_else(&visit, &door).await;
+    let spec = installation.running(
+        &tenant,
+        4,
+        &["nc", "-ll", "-p", "8080", "-e", "/bin/sh", "-c", LIVE],
+    );
+    let machine = installation
+        .provider()
+        .start_machine(&spec)
+        .await
+        .expect("started");
+    visit
+        .front
+        .send_to(&installation, &spec, &machine.external_id)
+        .await;
+    sockets_and_streams_stay_open(&visit).await;
 }
 
 fn claims() -> Vec<(&'static str, &'static str)> {
@@ -246,6 +278,114 @@ async fn everybody_is_asked(visit: &Visit, door: &Door) {
         assert_eq!(variable(&seen, "HTTP_COOKIE"), left, "{cookies}");
         assert_eq!(door.last()["x-edge-label"], "acme");
         assert_eq!(door.last()["x-forwarded-uri"], "/cgi-bin/env?x=1");
+    }
+}
+
+/// What was asked for as a socket says everything again; everybody else is sent two events, one much later.
+const LIVE: &str = r#"upgrade=
+while read -r line; do
+  case "$line" in [Uu]pgrade:*) upgrade=1;; esac
+  [ ${#line} -le 1 ] && break
+done
+if [ "$upgrade" ]; then
+  printf 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n'
+  exec cat
+fi
+printf 'HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\ndata: one\n\n'
+sleep 3
+printf 'data: two\n\n'"#;
+
+/// A socket that a visitor opens who is let in goes both ways, and events come when they are sent.
+async fn sockets_and_streams_stay_open(visit: &Visit) {
+    let url = visit.front.edge.url("acme");
+    let host = url.strip_prefix("http://").expect("an address");
+    let port: u16 = host.rsplit_once(':').expect("a port").1.parse().expect("a port");
+    for (cookie, status) in [("sp_edge_8080=good", "101"), ("sp_edge_8080=over", "401")] {
+        let mut socket = tokio::net::TcpStream::connect(("127.0.0.1", port))
+            .await
+            .expect("connected");
+        let request = format!(
+            "GET /live HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nCookie: {cookie}\r\n\r\n"
+        );
+        socket.write_all(request.as_bytes()).await.expect("sent");
+        let head = heard(&mut socket, "\r\n\r\n").await;
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+        if status == "101" {
+            for said in ["one", "two"] {
+                socket.write_all(said.as_bytes()).await.expect("sent");
+                assert_eq!(heard(&mut socket, said).await, said);
+            }
+        }
+    }
+    let request = visit.client.get(&url).header("Cookie", "sp_edge_8080=good");
+    let began = Instant::now();
+    let mut answer = request.send().await.expect("answers");
+    let first = answer.chunk().await.expect("read").expect("an event");
+    assert_eq!(first, "data: one\n\n");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(
+        answer.chunk().await.expect("read").expect("an event"),
+        "data: two\n\n"
+    );
+}
+
+/// What comes until `end` has come.
+async fn heard(socket: &mut tokio::net::TcpStream, end: &str) -> String {
+    let mut all = String::new();
+    let read = async {
+        let mut bytes = [0; 1024];
+        while !all.contains(end) {
+            let length = socket.read(&mut bytes).await.expect("read");
+            assert_ne!(length, 0, "it was closed after {all:?}");
+            all.push_str(std::str::from_utf8(&bytes[..length]).expect("text"));
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), read)
+        .await
+        .expect("it comes");
+    all
+}
+
+/// A browser asks without credentials whether another site's page may ask: the app answers, and learns nothing of anybody.
+async fn preflights_come_through_and_nothing_else(visit: &Visit, door: &Door) {
+    let url = format!("{}/cgi-bin/env?x=1", visit.front.edge.url("acme"));
+    let send = |method: reqwest::Method, headers: &[(&'static str, &'static str)]| {
+        let mut request = visit.client.request(method, &url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        async move { request.send().await.expect("answers") }
+    };
+    let origin = ("Origin", "https://app.example.com");
+    let wanted = ("Access-Control-Request-Method", "DELETE");
+    let asked = door.asked.lock().expect("lock").len();
+    let shown = [
+        origin,
+        wanted,
+        ("Cookie", "sp_edge_8080=good; a=b"),
+        ("Authorization", "Bearer ours"),
+    ];
+    let claims = claims();
+    let all = [shown.as_slice(), claims.as_slice()];
+    let answer = send(reqwest::Method::OPTIONS, &all.concat()).await;
+    assert_eq!(answer.status().as_u16(), 200);
+    let seen = answer.text().await.expect("text");
+    assert_eq!(
+        seen,
+        "method=<OPTIONS> header.Authorization=<> header.Cookie=<> header.X-Session-User=<> \
+         header.Origin=<https://app.example.com>"
+    );
+    assert_eq!(door.asked.lock().expect("lock").len(), asked, "nobody is asked");
+    // Anything else that calls itself so is asked as before.
+    for (method, headers) in [
+        (reqwest::Method::OPTIONS, vec![]),
+        (reqwest::Method::OPTIONS, vec![origin]),
+        (reqwest::Method::OPTIONS, vec![wanted]),
+        (reqwest::Method::GET, vec![origin, wanted]),
+        (reqwest::Method::POST, vec![origin, wanted]),
+    ] {
+        let answer = send(method.clone(), &headers).await;
+        assert_eq!(answer.status().as_u16(), 401, "{method} {headers:?}");
     }
 }
 

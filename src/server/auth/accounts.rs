@@ -1,8 +1,11 @@
 //! Accounts and the two ways in at the sign-in page: a password, or a link that works once.
 
+use std::net::IpAddr;
+
 use crate::api::id::AccountId;
 use crate::api::secret::SecretText;
 use crate::api::time::Time;
+use crate::server::auth::guard::place_of;
 use crate::server::auth::keys::{hash_token, random_token};
 use crate::server::auth::{Auth, AuthError, password};
 use crate::server::store::accounts::AccountRow;
@@ -20,26 +23,48 @@ pub struct WebSignIn {
     pub cookie: SecretText,
     /// Until when it is good.
     pub expires_at: Time,
+    /// Goes into another cookie that stays: others' wrong passwords do not hold this browser up.
+    pub device: SecretText,
 }
 
 /// A browser that wants to be let in.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Newcomer {
     user_agent: String,
     cookie: Option<String>,
     by: String,
+    address: IpAddr,
+    device: Option<String>,
 }
 
 impl Newcomer {
-    /// A browser that says that it is this, and brings this cookie: the session behind it ends, whoever has put it there.
+    /// A browser at this address that says that it is this, and brings this cookie: the session behind it ends, whoever
+    /// has put it there.
     #[must_use]
-    pub fn new(user_agent: &str, cookie: Option<String>) -> Self {
+    pub fn new(user_agent: &str, cookie: Option<String>, address: IpAddr) -> Self {
         let plain = user_agent.chars().filter(|c| !c.is_control());
         Self {
             user_agent: plain.take(LONGEST_USER_AGENT).collect(),
             cookie,
             by: String::new(),
+            address,
+            device: None,
         }
+    }
+
+    /// The same with what it was given when somebody signed in.
+    #[must_use]
+    pub fn with_device(mut self, device: Option<String>) -> Self {
+        self.device = device;
+        self
+    }
+
+    pub(super) fn device(&self) -> Option<&str> {
+        self.device.as_deref()
+    }
+
+    pub(super) fn place(&self) -> String {
+        place_of(self.address)
     }
 
     /// The same, with the way by which it is let in.
@@ -179,20 +204,20 @@ impl Auth {
     /// Signs a browser in by password; `None` where address and password do not belong together.
     ///
     /// # Errors
-    /// The store fails.
+    /// Too many were wrong, or the store fails.
     pub async fn sign_in_by_password(
         &self,
         email: &str,
         password: SecretText,
         newcomer: Newcomer,
     ) -> Result<Option<WebSignIn>, AuthError> {
-        let account = match normal_email(email) {
-            Ok(email) => {
-                let mut tx = self.store.begin_read().await?;
-                accounts::find_by_email(&mut tx, &email).await?
-            }
-            Err(_) => None,
+        // What is no address is tried as one that nobody has.
+        let email = normal_email(email).unwrap_or_default();
+        let account = {
+            let mut tx = self.store.begin_read().await?;
+            accounts::find_by_email(&mut tx, &email).await?
         };
+        let counted = self.count_try(&email, account.as_ref(), &newcomer).await?;
         if let Some(account) = &account {
             acts::by("browser", None, &account.id);
         }
@@ -205,6 +230,7 @@ impl Auth {
         }
         let Some(account) = account else { return Ok(None) };
         let mut tx = self.store.begin().await?;
+        self.take_try_back(&mut tx, counted).await?;
         let signed_in = self
             .start_web_session(&mut tx, &account.id, newcomer.by("password"))
             .await?;
@@ -251,6 +277,7 @@ impl Auth {
         if let Some(former) = &newcomer.cookie {
             web_sessions::delete(tx, &hash_token(former)).await?;
         }
+        let device = self.remember(tx, account, &newcomer).await?;
         let cookie = random_token(&self.clock);
         let expires_at = now.plus_seconds(i64::from(WEB_SESSION_LIFE_SECONDS));
         let session = WebSessionRow {
@@ -267,6 +294,7 @@ impl Auth {
         Ok(WebSignIn {
             cookie: SecretText::new(cookie),
             expires_at,
+            device,
         })
     }
 }

@@ -4,11 +4,20 @@
 use serde::{Deserialize, Serialize};
 
 use crate::server::auth::accounts::{Browser, Newcomer, WebSignIn};
+use crate::server::auth::keys::hash_token;
 use crate::server::auth::oidc::OidcError;
 use crate::server::auth::providers::ProviderSettings;
 use crate::server::auth::{Auth, AuthError};
 use crate::server::store::identities::IdentityRow;
 use crate::server::store::{StoreError, acts, identities};
+
+/// Names an identity in addresses and in the audit; neither its issuer nor its subject fits there.
+#[must_use]
+pub fn identity_id(identity: &IdentityRow) -> String {
+    let both = format!("{}\n{}", identity.issuer, identity.subject);
+    let digest = hash_token(&both);
+    format!("idn_{}", digest.get(..26).unwrap_or(&digest))
+}
 
 const WAITING: &str = "identity-to-connect";
 

@@ -254,7 +254,7 @@ fn not_believed(error: &IssuerError) -> GrantError {
             "the identity is not a signed token that can be read",
         ),
         IssuerError::Signature => refused("invalid_grant", "the identity is signed by no key of its issuer"),
-        IssuerError::Keys { .. } => {
+        IssuerError::Keys { .. } | IssuerError::Refused { .. } => {
             tracing::warn!(%error, "a CI job could not be let in");
             refused(
                 "temporarily_unavailable",

@@ -3,17 +3,15 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
-use reqwest::header;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
-use crate::api::secret::SecretText;
 use crate::api::time::Time;
+use crate::server::auth::asking::{AskError, Asking};
 use crate::server::clock::Clock;
 
 /// What the identities of jobs may be signed with. None of them has a key that is shared.
@@ -32,9 +30,6 @@ const ALGORITHMS: [Algorithm; 9] = [
 const FRESH_SECONDS: i64 = 600;
 /// How often a key that is not known makes the server ask again, in seconds.
 const ASK_AGAIN_SECONDS: i64 = 5;
-const TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest document that is read, in bytes.
-const LONGEST: usize = 256 * 1024;
 
 /// Why an identity was not believed.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +43,14 @@ pub enum IssuerError {
     /// The signature is of none of the issuer's keys.
     #[error("the identity is signed by no key of its issuer")]
     Signature,
+    /// The issuer was asked, and has refused.
+    #[error("`{issuer}` refuses: `{word}`")]
+    Refused {
+        /// Who.
+        issuer: String,
+        /// In its word.
+        word: String,
+    },
     /// The issuer cannot be asked, for its keys or anything else.
     #[error("failed to ask `{issuer}`: {why}")]
     Keys {
@@ -65,6 +68,16 @@ impl IssuerError {
             why: why.into(),
         }
     }
+
+    pub(super) fn asked(issuer: &str, error: AskError) -> Self {
+        match error {
+            AskError::Unwell(why) => Self::keys(issuer, why),
+            AskError::Refused(word) => Self::Refused {
+                issuer: issuer.to_owned(),
+                word,
+            },
+        }
+    }
 }
 
 /// The issuers that are allowed. Cheap to clone.
@@ -74,7 +87,7 @@ pub struct Issuers(Arc<Inner>);
 struct Inner {
     allowed: Vec<String>,
     clock: Clock,
-    http: Option<reqwest::Client>,
+    asking: Asking,
     known: Mutex<HashMap<String, Known>>,
 }
 
@@ -94,12 +107,18 @@ pub(super) struct Discovery {
     #[serde(default)]
     pub(super) token_endpoint: Option<String>,
     #[serde(default)]
+    pub(super) userinfo_endpoint: Option<String>,
+    #[serde(default)]
     pub(super) token_endpoint_auth_methods_supported: Vec<String>,
 }
 
 impl Discovery {
     fn addresses(&self) -> impl Iterator<Item = &String> {
-        let others = [&self.authorization_endpoint, &self.token_endpoint];
+        let others = [
+            &self.authorization_endpoint,
+            &self.token_endpoint,
+            &self.userinfo_endpoint,
+        ];
         others.into_iter().flatten().chain([&self.jwks_uri])
     }
 }
@@ -108,14 +127,10 @@ impl Issuers {
     /// These are allowed, without a slash at their end. Nobody is asked before a token of theirs comes.
     #[must_use]
     pub fn new(allowed: Vec<String>, clock: Clock) -> Self {
-        let http = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(TIMEOUT)
-            .build();
         Self(Arc::new(Inner {
             allowed,
             clock,
-            http: http.ok(),
+            asking: Asking::new(),
             known: Mutex::default(),
         }))
     }
@@ -199,48 +214,14 @@ impl Issuers {
         Ok(discovery)
     }
 
-    /// Sends an issuer a form, at an address that it has named.
-    pub(super) async fn send<T: DeserializeOwned>(
-        &self,
-        issuer: &str,
-        url: &str,
-        (form, authorization): (&[(&str, &str)], Option<SecretText>),
-    ) -> Result<T, IssuerError> {
-        let sent = async {
-            let http = self.0.http.as_ref().ok_or("there is no client to ask with")?;
-            let mut request = http
-                .post(url)
-                .form(form)
-                .header(header::ACCEPT, "application/json");
-            if let Some(authorization) = authorization {
-                request = request.header(header::AUTHORIZATION, authorization.expose());
-            }
-            let answer = request.send().await.map_err(|error| unwell(url, error))?;
-            let status = answer.status();
-            let body = bounded(url, answer).await?;
-            if status.is_success() {
-                return parsed(url, &body);
-            }
-            // RFC 6749 section 5.2; whatever else stands there is not for a log.
-            let told: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-            let plain = |c: &char| c.is_ascii_lowercase() || *c == '_';
-            let word: String = told["error"]
-                .as_str()
-                .unwrap_or_default()
-                .chars()
-                .filter(plain)
-                .take(64)
-                .collect();
-            Err(format!("`{url}` answers {}: `{word}`", status.as_u16()))
-        };
-        sent.await.map_err(|why| IssuerError::keys(issuer, why))
+    /// What its addresses are asked with.
+    pub(super) fn asking(&self) -> &Asking {
+        &self.0.asking
     }
 
     async fn ask(&self, issuer: &str, now: Time) -> Result<Known, IssuerError> {
-        let (discovery, keys) = self
-            .ask_for_keys(issuer)
-            .await
-            .map_err(|why| IssuerError::keys(issuer, why))?;
+        let asked = self.ask_for_keys(issuer).await;
+        let (discovery, keys) = asked.map_err(|error| IssuerError::asked(issuer, error))?;
         Ok(Known {
             discovery,
             keys,
@@ -248,19 +229,19 @@ impl Issuers {
         })
     }
 
-    async fn ask_for_keys(&self, issuer: &str) -> Result<(Discovery, JwkSet), String> {
+    async fn ask_for_keys(&self, issuer: &str) -> Result<(Discovery, JwkSet), AskError> {
         let at = format!("{issuer}/.well-known/openid-configuration");
-        let discovery: Discovery = self.read(&at).await?;
+        let discovery: Discovery = self.0.asking.read(&at, None).await?;
         if discovery.issuer.trim_end_matches('/') != issuer {
-            return Err(format!("`{at}` is of `{}`", discovery.issuer));
+            return Err(AskError::Unwell(format!("`{at}` is of `{}`", discovery.issuer)));
         }
         // Keys that came over an open line would be anybody's.
         let open = |address: &&String| issuer.starts_with("https://") && !address.starts_with("https://");
         if let Some(open) = discovery.addresses().find(open) {
-            return Err(format!("`{open}` is not secure"));
+            return Err(AskError::Unwell(format!("`{open}` is not secure")));
         }
         // One key that is of a new kind is no reason to refuse the others.
-        let set: serde_json::Value = self.read(&discovery.jwks_uri).await?;
+        let set: serde_json::Value = self.0.asking.read(&discovery.jwks_uri, None).await?;
         let keys = set["keys"].as_array().cloned().unwrap_or_default();
         let keys = keys
             .into_iter()
@@ -268,34 +249,4 @@ impl Issuers {
             .collect();
         Ok((discovery, JwkSet { keys }))
     }
-
-    async fn read<T: DeserializeOwned>(&self, url: &str) -> Result<T, String> {
-        let http = self.0.http.as_ref().ok_or("there is no client to ask with")?;
-        let answer = http
-            .get(url)
-            .send()
-            .await
-            .and_then(reqwest::Response::error_for_status);
-        let answer = answer.map_err(|error| unwell(url, error))?;
-        parsed(url, &bounded(url, answer).await?)
-    }
-}
-
-fn unwell(url: &str, error: reqwest::Error) -> String {
-    format!("`{url}` does not answer well: {}", error.without_url())
-}
-
-async fn bounded(url: &str, mut answer: reqwest::Response) -> Result<Vec<u8>, String> {
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(|error| unwell(url, error))? {
-        body.extend_from_slice(&chunk);
-        if body.len() > LONGEST {
-            return Err(format!("`{url}` answers with more than {LONGEST} bytes"));
-        }
-    }
-    Ok(body)
-}
-
-fn parsed<T: DeserializeOwned>(url: &str, body: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(body).map_err(|error| format!("`{url}` does not answer as it should: {error}"))
 }

@@ -3,9 +3,14 @@
 pub mod access;
 pub mod accounts;
 pub mod api_tokens;
+mod asking;
 pub mod connecting;
 pub mod device;
 pub mod exchange;
+pub mod github;
+mod guard;
+#[cfg(test)]
+mod guard_tests;
 pub mod issuers;
 pub mod keys;
 pub mod oidc;
@@ -19,6 +24,7 @@ pub mod standing;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod visits;
+mod vouched;
 pub mod vouchers;
 
 use std::collections::{BTreeSet, HashMap};
@@ -28,6 +34,8 @@ use crate::api::id::{AccountId, TenantId, TokenId};
 use crate::api::member::Role;
 use crate::api::oauth::Scope;
 use crate::api::time::Time;
+pub use crate::server::auth::connecting::identity_id;
+pub use crate::server::auth::guard::KNOWN_SECONDS;
 use crate::server::auth::keys::Keys;
 use crate::server::auth::standing::Standing;
 use crate::server::clock::Clock;
@@ -86,6 +94,12 @@ pub enum AuthError {
         /// Why.
         #[source]
         source: std::io::Error,
+    },
+    /// Too many passwords were wrong.
+    #[error("too many passwords were wrong; wait {wait_seconds} s")]
+    TooManyTries {
+        /// When another one is looked at.
+        wait_seconds: u32,
     },
     /// A password could not be hashed.
     #[error("failed to hash a password: {0}")]

@@ -1,4 +1,4 @@
-//! Who vouches for people: the providers of identities (OpenID Connect) that the operator has named, and what is asked of
+//! Who vouches for people: the providers of identities (OpenID Connect, and GitHub) that the operator has named, and what is asked of
 //! them while a person signs in.
 
 use std::ops::Deref;
@@ -11,15 +11,27 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::api::secret::SecretText;
+use crate::server::auth::github;
 use crate::server::auth::issuers::{Discovery, IssuerError, Issuers};
 use crate::server::clock::Clock;
+
+/// How a provider is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProviderKind {
+    /// OpenID Connect: it says where its addresses are, and signs what it says.
+    OpenId,
+    /// GitHub has no OpenID Connect for people: its own OAuth, and its API.
+    GitHub,
+}
 
 /// One provider, as the operator has named it.
 #[derive(Clone, Debug)]
 pub struct ProviderSettings {
+    /// How it is asked.
+    pub kind: ProviderKind,
     /// Its name in addresses and in the audit.
     pub name: String,
-    /// Who it is; without a slash at the end.
+    /// Who it is; without a slash at the end. Of a GitHub: its address.
     pub issuer: String,
     /// What it knows this server by.
     pub client_id: String,
@@ -74,8 +86,22 @@ impl Deref for Provider {
 
 /// What a provider answers to a code.
 #[derive(Deserialize)]
-struct Traded {
+pub(super) struct Traded {
     id_token: String,
+    #[serde(default)]
+    access_token: Option<SecretText>,
+}
+
+/// What a code is given back with: the code, what only this sign-in knows, and where it came back to.
+pub(super) type Returned<'a> = (&'a str, &'a str, &'a str);
+
+/// Whom a provider vouches for.
+#[derive(Debug)]
+pub(super) struct Vouched {
+    /// Under which name, which never changes there.
+    pub(super) subject: String,
+    /// The address that it says is theirs.
+    pub(super) email: Option<String>,
 }
 
 impl Providers {
@@ -105,27 +131,52 @@ impl Providers {
 impl Provider {
     /// Where its page is.
     pub(super) async fn page(&self) -> Result<Url, IssuerError> {
+        if self.kind == ProviderKind::GitHub {
+            return github::page(&self.issuer);
+        }
         let discovery = self.issuers.discovery(&self.issuer).await?;
         let page = discovery.authorization_endpoint.as_deref();
         page.and_then(|page| Url::parse(page).ok())
             .ok_or_else(|| IssuerError::keys(&self.issuer, "it names no page to sign in at"))
     }
 
-    /// What the identity says that it gives for a code, signed by itself.
+    /// Whom a GitHub vouches for, that gives itself for a code.
+    pub(super) async fn user(&self, with: Returned<'_>) -> Result<Vouched, IssuerError> {
+        github::user(&self.settings, self.issuers.asking(), with)
+            .await
+            .map_err(|error| IssuerError::asked(&self.issuer, error))
+    }
+
+    /// What the identity says that it gives for a code, signed by itself; and what more can be asked with.
     pub(super) async fn identity<T: DeserializeOwned>(
         &self,
-        with: (&str, &str, &str),
-    ) -> Result<T, IssuerError> {
+        with: Returned<'_>,
+    ) -> Result<(T, Option<SecretText>), IssuerError> {
         let discovery = self.issuers.discovery(&self.issuer).await?;
         let traded = self.trade(&discovery, with).await?;
-        self.issuers.verify(&self.issuer, &traded.id_token).await
+        let identity = self.issuers.verify(&self.issuer, &traded.id_token).await?;
+        Ok((identity, traded.access_token))
+    }
+
+    /// What it tells about a person besides (OpenID Connect Core 1.0, section 5.3), if it tells anything.
+    pub(super) async fn userinfo<T: DeserializeOwned>(
+        &self,
+        token: &SecretText,
+    ) -> Result<Option<T>, IssuerError> {
+        let discovery = self.issuers.discovery(&self.issuer).await?;
+        let Some(at) = discovery.userinfo_endpoint.as_deref() else {
+            return Ok(None);
+        };
+        let told = self.issuers.asking().read(at, Some(token)).await;
+        told.map(Some)
+            .map_err(|error| IssuerError::asked(&self.issuer, error))
     }
 
     /// Gives a code back to the provider and gets the identity of the person.
     async fn trade(
         &self,
         discovery: &Discovery,
-        (code, verifier, redirect_uri): (&str, &str, &str),
+        (code, verifier, redirect_uri): Returned<'_>,
     ) -> Result<Traded, IssuerError> {
         let endpoint = discovery.token_endpoint.as_deref().unwrap_or_default();
         let mut form = vec![
@@ -149,9 +200,11 @@ impl Provider {
                 None
             }
         };
-        self.issuers
-            .send(&self.issuer, endpoint, (&form, authorization))
+        let asking = self.issuers.asking();
+        asking
+            .send(endpoint, &form, authorization.as_ref())
             .await
+            .map_err(|error| IssuerError::asked(&self.issuer, error))
     }
 }
 

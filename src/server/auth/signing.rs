@@ -13,7 +13,7 @@ use crate::api::oauth::PublicKey;
 use crate::api::time::Time;
 use crate::server::auth::{Auth, AuthError, access};
 use crate::server::store::signing_keys::{self, KeyState, SigningKeyRow};
-use crate::server::store::{StoreError, Tx};
+use crate::server::store::{StoreError, Tx, acts};
 
 const PURPOSE: &str = "access-token-ring";
 /// What stands before the 32 bytes of an Ed25519 key in PKCS #8 (RFC 8410 section 7).
@@ -102,25 +102,53 @@ impl Auth {
     /// # Errors
     /// Another rotation was faster, a key cannot be made, or the store fails.
     pub async fn rotate_ring(&self, forget: bool) -> Result<(), AuthError> {
-        let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         if forget {
             signing_keys::delete_all(&mut tx).await?;
             self.signing_row(&mut tx).await?;
             return Ok(tx.commit().await?);
         }
-        signing_keys::delete_ended(&mut tx, now).await?;
+        self.turn_ring(&mut tx).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// The same where the key that signs has signed for so long, and for nobody else: `true` where it was rotated. Of two
+    /// servers that find it at once one does it.
+    ///
+    /// # Errors
+    /// A key cannot be made, or the store fails.
+    pub async fn rotate_ring_after(&self, seconds: i64) -> Result<bool, AuthError> {
+        let now = self.clock.now();
+        let mut tx = self.store.begin().await?;
         let signs = self.signing_row(&mut tx).await?;
-        let next = signing_keys::find_in(&mut tx, KeyState::Next).await?;
+        let since = signs.signs_from.unwrap_or(signs.created_at);
+        if now.seconds_since(since) < seconds {
+            return Ok(false);
+        }
+        match self.turn_ring(&mut tx).await {
+            Err(AuthError::RotatedElsewhere) => return Ok(false),
+            turned => turned?,
+        }
+        acts::about("by itself");
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Lets the next key sign, and makes a new next one.
+    async fn turn_ring(&self, tx: &mut Tx) -> Result<(), AuthError> {
+        let now = self.clock.now();
+        signing_keys::delete_ended(tx, now).await?;
+        let signs = self.signing_row(tx).await?;
+        let next = signing_keys::find_in(tx, KeyState::Next).await?;
         let next = next.ok_or(AuthError::RotatedElsewhere)?;
         let until = now.plus_seconds(OVERLAP_SECONDS);
-        if !signing_keys::retire(&mut tx, &signs.kid, until).await?
-            || !signing_keys::promote(&mut tx, &next.kid, now).await?
-            || !signing_keys::insert(&mut tx, &self.new_key(KeyState::Next)?).await?
+        if !signing_keys::retire(tx, &signs.kid, until).await?
+            || !signing_keys::promote(tx, &next.kid, now).await?
+            || !signing_keys::insert(tx, &self.new_key(KeyState::Next)?).await?
         {
             return Err(AuthError::RotatedElsewhere);
         }
-        Ok(tx.commit().await?)
+        Ok(())
     }
 
     /// The key that signs.

@@ -228,3 +228,36 @@ async fn a_token_names_a_key_that_signs_and_what_it_is() {
     ];
     refuses(&bench, &forgeries).await;
 }
+
+#[tokio::test]
+async fn a_key_that_has_signed_for_long_is_rotated_by_one_server() {
+    const DAYS: i64 = 90 * 24 * 3600;
+    let bench = bench().await;
+    let (one, two) = (&bench.auth, second(&bench));
+    let old = signed_in(one, &bench, "read").await;
+    let kids = async || {
+        let keys = one.public_keys().await.expect("published");
+        keys.into_iter().map(|key| key.kid).collect::<Vec<_>>()
+    };
+    let before = kids().await;
+    bench.clock.advance_seconds(DAYS - 60);
+    assert!(!one.rotate_ring_after(DAYS).await.expect("looked"));
+    assert_eq!(kids().await, before);
+    let fresh = signed_in(one, &bench, "read").await;
+    assert_eq!(kid(fresh.access_token.expose()), kid(old.access_token.expose()));
+    bench.clock.advance_seconds(60);
+    let (first, second) = tokio::join!(one.rotate_ring_after(DAYS), two.rotate_ring_after(DAYS));
+    let rotated = [first.expect("looked"), second.expect("looked")];
+    assert_eq!(rotated.iter().filter(|rotated| **rotated).count(), 1);
+    assert!(!two.rotate_ring_after(DAYS).await.expect("looked"));
+    assert_eq!(kids().await.len(), 3, "signs, next, former");
+    // What was signed a minute ago is good on both, and what is signed now was published before.
+    let new = signed_in(&two, &bench, "read").await;
+    assert_ne!(kid(new.access_token.expose()), kid(fresh.access_token.expose()));
+    assert!(before.contains(&kid(new.access_token.expose())));
+    for auth in [one, &two] {
+        for token in [&fresh, &new] {
+            assert!(auth.authenticate(token.access_token.expose()).await.is_ok());
+        }
+    }
+}

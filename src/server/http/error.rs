@@ -196,6 +196,9 @@ impl From<AuthError> for ApiError {
             AuthError::NotFound { what } => Self::not_found(what),
             AuthError::Invalid { field, detail } => Self::invalid(field, detail),
             AuthError::AccountExists(_) => Self::new(&problem::ACCOUNT_EXISTS, text),
+            AuthError::TooManyTries { wait_seconds } => Self::new(&problem::RATE_LIMITED, text)
+                .hint(format!("try again in {wait_seconds} s"))
+                .header(header::RETRY_AFTER, &wait_seconds.to_string()),
             AuthError::Store(error) => error.into(),
             AuthError::KeyFile { .. }
             | AuthError::Hash(_)

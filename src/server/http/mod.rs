@@ -12,6 +12,7 @@ pub mod extract;
 pub mod health;
 pub mod histories;
 pub mod idempotency;
+pub mod identities;
 pub mod layers;
 pub mod limits;
 pub mod logs;
@@ -183,6 +184,7 @@ fn guarded_routes() -> OpenApiRouter<App> {
     health::routes()
         .merge(account::routes())
         .merge(sessions::routes())
+        .merge(identities::routes())
         .merge(checkout::routes())
         .merge(tenants::routes())
         .merge(tenant_actions::routes())

@@ -55,6 +55,7 @@ kinds! {
     CHECKOUT_CLOSED = "checkout-closed", CONFLICT, "The purchase is not open", false;
     ACCOUNT_EXISTS = "account-exists", CONFLICT, "The account exists", false;
     ALREADY_MEMBER = "already-member", CONFLICT, "They are a member of the tenant already", false;
+    LAST_WAY_IN = "last-way-in", CONFLICT, "An account has a way in", false;
     LAST_OWNER = "last-owner", CONFLICT, "A tenant has an owner", false;
     BODY_TOO_LARGE = "body-too-large", PAYLOAD_TOO_LARGE, "The body is too large", false;
     WRONG_MEDIA_TYPE = "wrong-media-type", UNSUPPORTED_MEDIA_TYPE, "The body is not JSON", false;

@@ -51,7 +51,6 @@ async fn list_sessions(State(app): State<App>, Caller(caller): Caller) -> Answer
 /// End a session: its tokens or its cookie are good no more, and streams that it reads end within seconds.
 #[utoipa::path(
     delete, path = "/api/v1/sessions/{session_id}", tag = "Account",
-    params(("session_id" = String, Path, description = "As it is listed")),
     responses((status = 204))
 )]
 async fn end_session(

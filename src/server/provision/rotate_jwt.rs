@@ -3,6 +3,7 @@
 
 use async_trait::async_trait;
 
+use crate::api::time::Time;
 use crate::server::provision::Provision;
 use crate::server::provision::context::{Case, Parts, StepContext, StepError};
 use crate::server::provision::deploy;
@@ -16,7 +17,7 @@ use crate::server::provision::work::{EnqueueError, NewOperation, Work, enqueue};
 use crate::server::store::StoreError;
 use crate::server::store::events::NewEvent;
 use crate::server::store::secret_versions::{self, SecretScope};
-use crate::server::store::tenant_life::{self, FormerJwt, JwtSecrets};
+use crate::server::store::tenant_life::{self, FormerJwt, JwtSecrets, OverlapOver};
 
 /// Both sagas.
 pub(super) enum RotateJwt {
@@ -25,6 +26,10 @@ pub(super) enum RotateJwt {
     /// Without the former one.
     End,
 }
+
+/// After how many seconds a former secret that could not go is tried again, at first and at most.
+const RETRY_SECONDS: i64 = 1200;
+const RETRY_AT_MOST: i64 = 24 * 3600;
 
 const BEGIN: &[StepDefinition] = &[
     step("start"),
@@ -176,17 +181,29 @@ async fn generate_secret(cx: &StepContext<'_>) -> Result<Effects, StepError> {
         .change(Change::Secret(SecretScope::Platform, Box::new(row))))
 }
 
+/// Whether it is to be tried (again).
+fn is_due(over: &OverlapOver, now: Time) -> bool {
+    let Some(tried_at) = over.tried_at else {
+        return true;
+    };
+    let doublings = u32::try_from(over.tries - 1).unwrap_or(0).min(16);
+    let wait = (RETRY_SECONDS << doublings).min(RETRY_AT_MOST);
+    now.seconds_since(tried_at) >= wait
+}
+
 impl Provision {
-    /// Has the former secrets go whose time is over. A tenant that is busy, or suspended, has its turn later.
+    /// Has the former secrets go whose time is over. A tenant that is busy, or suspended, has its turn later; one where it
+    /// has failed, after a wait that doubles.
     ///
     /// # Errors
     /// The store fails.
     pub async fn end_jwt_overlaps(&self) -> Result<(), StoreError> {
         let parts = &self.0.parts;
         let mut tx = parts.store.begin_read().await?;
-        let over = tenant_life::list_jwt_overlaps_over(&mut tx, parts.clock.now()).await?;
+        let now = parts.clock.now();
+        let over = tenant_life::list_jwt_overlaps_over(&mut tx, now).await?;
         drop(tx);
-        for tenant_id in over {
+        for OverlapOver { tenant_id, .. } in over.into_iter().filter(|over| is_due(over, now)) {
             let mut tx = parts.store.begin().await?;
             let new = NewOperation {
                 tenant_id,
@@ -201,5 +218,30 @@ impl Provision {
             self.wake();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RETRY_AT_MOST, is_due};
+    use crate::api::id::TenantId;
+    use crate::api::time::Time;
+    use crate::server::store::tenant_life::OverlapOver;
+
+    #[test]
+    fn what_keeps_failing_is_tried_more_and_more_seldom() {
+        let over = |tries: i64| OverlapOver {
+            tenant_id: TenantId::new(uuid::Uuid::from_u128(1)),
+            tries,
+            tried_at: (tries > 0).then_some(Time::from_millis(0)),
+        };
+        let first_due = |tries: i64| {
+            let seconds = (0..=RETRY_AT_MOST).step_by(600);
+            let mut due = seconds.filter(|seconds| is_due(&over(tries), Time::from_millis(seconds * 1000)));
+            due.next()
+        };
+        let waits: Vec<_> = [0, 1, 2, 3, 7, 8, 1000].map(first_due).into();
+        let wanted = [0, 1200, 2400, 4800, 76_800, 86_400, 86_400];
+        assert_eq!(waits, wanted.map(Some));
     }
 }

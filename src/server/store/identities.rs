@@ -2,6 +2,7 @@
 
 use crate::api::id::AccountId;
 use crate::api::time::Time;
+use crate::server::store::row::Row;
 use crate::server::store::{StoreError, Tx};
 
 /// One identity.
@@ -19,6 +20,29 @@ pub struct IdentityRow {
     pub email: String,
     /// When it was connected.
     pub created_at: Time,
+}
+
+/// One identity, and when it last let somebody in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsedIdentity {
+    /// Which.
+    pub identity: IdentityRow,
+    /// When.
+    pub last_used_at: Time,
+}
+
+fn read(row: &Row) -> Result<UsedIdentity, StoreError> {
+    Ok(UsedIdentity {
+        identity: IdentityRow {
+            issuer: row.text("issuer")?,
+            subject: row.text("subject")?,
+            provider: row.text("provider")?,
+            account_id: row.parse("account_id")?,
+            email: row.text("email")?,
+            created_at: row.time("created_at")?,
+        },
+        last_used_at: row.time("last_used_at")?,
+    })
 }
 
 /// Connects an identity with an account.
@@ -58,4 +82,53 @@ pub async fn use_it(
     .await?
     .map(|row| row.parse("account_id"))
     .transpose()
+}
+
+/// The identities that let in to an account, the first one first.
+///
+/// # Errors
+/// The statement fails or a row is damaged.
+pub async fn list(tx: &mut Tx, account: &AccountId) -> Result<Vec<UsedIdentity>, StoreError> {
+    tx.fetch_all(
+        "SELECT * FROM identities WHERE account_id = $1 ORDER BY created_at, issuer, subject LIMIT 200",
+        vec![account.as_str().into()],
+    )
+    .await?
+    .iter()
+    .map(read)
+    .collect()
+}
+
+/// Keeps everybody else from changing how the account is let in to, until the transaction ends.
+///
+/// # Errors
+/// The statement fails.
+pub async fn hold(tx: &mut Tx, account: &AccountId) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE accounts SET operator = operator WHERE id = $1",
+        vec![account.as_str().into()],
+    )
+    .await
+    .map(drop)
+}
+
+/// Takes an identity from the account that it lets in to, and ends the browsers that its provider has let in there.
+///
+/// # Errors
+/// A statement fails.
+pub async fn remove(tx: &mut Tx, identity: &IdentityRow) -> Result<(), StoreError> {
+    tx.execute(
+        "DELETE FROM identities WHERE issuer = $1 AND subject = $2",
+        vec![identity.issuer.as_str().into(), identity.subject.as_str().into()],
+    )
+    .await?;
+    tx.execute(
+        "DELETE FROM web_sessions WHERE account_id = $1 AND signed_in_by = $2",
+        vec![
+            identity.account_id.as_str().into(),
+            identity.provider.as_str().into(),
+        ],
+    )
+    .await
+    .map(drop)
 }

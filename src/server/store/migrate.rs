@@ -32,6 +32,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("migrations/0013_edge_sessions.sql"),
     ),
     (14, "jwt_secrets", include_str!("migrations/0014_jwt_secrets.sql")),
+    (
+        15,
+        "password_tries",
+        include_str!("migrations/0015_password_tries.sql"),
+    ),
 ];
 
 /// The last migration that this program knows.

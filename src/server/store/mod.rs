@@ -26,6 +26,7 @@ pub mod migrate;
 pub mod operation_leases;
 pub mod operation_steps;
 pub mod operations;
+pub mod password_tries;
 pub mod postgres;
 pub mod rate_limits;
 pub mod receipts;

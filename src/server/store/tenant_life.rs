@@ -130,18 +130,39 @@ pub async fn set_jwt(tx: &mut Tx, id: &TenantId, jwt: &JwtSecrets, now: Time) ->
     .map(drop)
 }
 
-/// Tenants whose former signing secret has had its time.
+/// A former signing secret that has had its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverlapOver {
+    /// Whose.
+    pub tenant_id: TenantId,
+    /// How often it was to go since then.
+    pub tries: i64,
+    /// When the last one was begun.
+    pub tried_at: Option<Time>,
+}
+
+/// Tenants whose former signing secret has had its time, and how often it was to go since then: what is done is not listed.
 ///
 /// # Errors
 /// The statement fails or a row is bad.
-pub async fn list_jwt_overlaps_over(tx: &mut Tx, now: Time) -> Result<Vec<TenantId>, StoreError> {
+pub async fn list_jwt_overlaps_over(tx: &mut Tx, now: Time) -> Result<Vec<OverlapOver>, StoreError> {
     tx.fetch_all(
-        "SELECT id FROM tenants WHERE jwt_former_until <= $1 AND status <> 'deleted' ORDER BY id",
+        "SELECT tenants.id AS tenant, COUNT(operations.id) AS tries, MAX(operations.created_at) AS tried_at \
+         FROM tenants LEFT JOIN operations ON operations.tenant_id = tenants.id \
+             AND operations.kind = 'end-jwt-overlap' AND operations.created_at >= tenants.jwt_former_until \
+         WHERE tenants.jwt_former_until <= $1 AND tenants.status <> 'deleted' \
+         GROUP BY tenants.id ORDER BY tenants.id",
         vec![now.into()],
     )
     .await?
     .iter()
-    .map(|row| row.parse("id"))
+    .map(|row| {
+        Ok(OverlapOver {
+            tenant_id: row.parse("tenant")?,
+            tries: row.int("tries")?,
+            tried_at: row.opt_time("tried_at")?,
+        })
+    })
     .collect()
 }
 

@@ -134,15 +134,23 @@ impl Tx {
             // Last of all: the end of the chain is locked until the commit.
             audit::append(&mut self, act).await?;
         }
+        self.commit_aside().await?;
+        if act.is_some() {
+            acts::recorded();
+        }
+        Ok(())
+    }
+
+    /// The same for what is written on the way to an act and is no part of it: the act's record waits for the next commit.
+    ///
+    /// # Errors
+    /// The database refuses or cannot be reached; then nothing of it lasts.
+    pub async fn commit_aside(self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(held) => held.group.commit(held.tx).await,
             Self::Postgres(tx) => answered(tx.commit()).await,
             Self::Look(_) => Ok(()),
         }
-        .map_err(statement_error)?;
-        if act.is_some() {
-            acts::recorded();
-        }
-        Ok(())
+        .map_err(statement_error)
     }
 }

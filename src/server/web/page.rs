@@ -87,7 +87,16 @@ impl IntoResponse for PageError {
 
 impl From<AuthError> for PageError {
     fn from(error: AuthError) -> Self {
-        Self::internal(&error)
+        match error {
+            AuthError::TooManyTries { wait_seconds } => Self {
+                text: format!(
+                    "Wait {wait_seconds} s, then try again. A browser that has signed in to this account before does not \
+                     wait for what others have typed elsewhere."
+                ),
+                ..ApiError::from(error).into()
+            },
+            error => Self::internal(&error),
+        }
     }
 }
 

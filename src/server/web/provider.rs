@@ -15,7 +15,7 @@ use crate::server::store::acts;
 use crate::server::web::page::{Page, PageError, Shown};
 use crate::server::web::session::{
     SignedIn, check_csrf, check_origin, ended_cookie, kept_cookie, newcomer, safe_next, shown_cookie,
-    signed_in_cookie,
+    signed_in_cookies,
 };
 use crate::server::web::sign_in::{Csrf, Next};
 
@@ -91,24 +91,31 @@ pub(super) async fn back(
     let to = redirect_uri(&app, provider);
     let arrived = app
         .auth
-        .finish_at_provider(provider, (&kept, &answer), (&to, newcomer(&app, &headers)))
+        .finish_at_provider(
+            provider,
+            (&kept, &answer),
+            (&to, newcomer(&app, &headers, address)),
+        )
         .await;
     // A way back is used up, however it ends.
     let jar = CookieJar::new().add(ended_cookie(&app, AWAY));
     let response = match arrived {
         Ok(Arrival::SignedIn(signed_in, next)) => {
-            let jar = jar.add(signed_in_cookie(&app, &signed_in));
-            (jar, Redirect::to(&next)).into_response()
+            let cookies = signed_in_cookies(&app, &signed_in);
+            (cookies, jar, Redirect::to(&next)).into_response()
         }
         Ok(Arrival::ToConnect(kept)) => {
             let jar = jar.add(kept_cookie(&app, WAITING, kept));
             (jar, Redirect::to(CONNECT)).into_response()
         }
         Err(error) => {
-            match error {
+            match refusal(&error) {
                 // Anybody can ask for this page: what was not begun here is no act.
-                OidcError::NotBegun => acts::leave_out(),
-                _ => acts::keep(),
+                None => acts::leave_out(),
+                Some(code) => {
+                    acts::keep();
+                    acts::refused(code);
+                }
             }
             (jar, told(provider, error)).into_response()
         }
@@ -139,6 +146,7 @@ pub(super) async fn show_connect(
 /// Connects it.
 pub(super) async fn connect(
     State(app): State<App>,
+    ConnectInfo(address): ConnectInfo<SocketAddr>,
     SignedIn(browser): SignedIn,
     headers: HeaderMap,
     Form(form): Form<Csrf>,
@@ -149,13 +157,13 @@ pub(super) async fn connect(
     let waiting = app.auth.waiting_identity(&kept).ok_or_else(nothing_waits)?;
     let connected = app
         .auth
-        .connect(&waiting, &browser, newcomer(&app, &headers))
+        .connect(&waiting, &browser, newcomer(&app, &headers, address))
         .await;
     let jar = CookieJar::new().add(ended_cookie(&app, WAITING));
     match connected {
         Ok(signed_in) => {
-            let jar = jar.add(signed_in_cookie(&app, &signed_in));
-            Ok((jar, Redirect::to(&safe_next(Some(&waiting.next)))).into_response())
+            let cookies = signed_in_cookies(&app, &signed_in);
+            Ok((cookies, jar, Redirect::to(&safe_next(Some(&waiting.next)))).into_response())
         }
         Err(error) => {
             let provider = named(&app, &waiting.provider)?;
@@ -175,6 +183,21 @@ fn nothing_waits() -> PageError {
         "There is nothing to connect",
         "It was connected, or it has waited for more than ten minutes. Sign in by the provider again.",
     )
+}
+
+/// The refusal's name in the audit.
+fn refusal(error: &OidcError) -> Option<&'static str> {
+    Some(match error {
+        OidcError::NotBegun => return None,
+        OidcError::Denied(_) => "denied-by-provider",
+        OidcError::Forged(_) | OidcError::NotForUs(_) => "identity-not-believed",
+        OidcError::Unverified => "address-not-confirmed",
+        OidcError::NoAccount(_) => "no-account",
+        OidcError::Connected => "identity-connected",
+        OidcError::OtherAddress { .. } => "another-address",
+        OidcError::Provider(_) => "provider-unavailable",
+        OidcError::Failed(_) => "internal",
+    })
 }
 
 /// Why nobody was let in, for the person. What the provider has said is for the log.
@@ -222,7 +245,15 @@ fn told(provider: &ProviderSettings, error: OidcError) -> PageError {
                 "{name} says that you are {identity}, and you are signed in as {account}. Sign out, and sign in as {identity}."
             ),
         ),
-        OidcError::Provider(_) | OidcError::NotForUs(_) | OidcError::Failed(_) => (
+        OidcError::Forged(_) | OidcError::NotForUs(_) => (
+            StatusCode::FORBIDDEN,
+            "This identity is not believed",
+            format!(
+                "What came from {name} is not signed by it, or not for this sign-in. You were not signed in. Begin again on \
+                 the sign-in page; if it stays, the server's log has the cause."
+            ),
+        ),
+        OidcError::Provider(_) | OidcError::Failed(_) => (
             StatusCode::BAD_GATEWAY,
             "The provider did not answer well",
             format!(

@@ -1,13 +1,16 @@
 //! Who looks at a page: the cookie, what every form must carry, and where a form may come from.
 
+use std::net::SocketAddr;
+
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
+use axum::response::{AppendHeaders, IntoResponse, Redirect, Response};
 use axum_extra::extract::CookieJar;
 use axum_extra::extract::cookie::{Cookie, SameSite};
 use subtle::ConstantTimeEq as _;
 
+use crate::server::auth::KNOWN_SECONDS;
 use crate::server::auth::accounts::{Browser, Newcomer, WebSignIn};
 use crate::server::http::App;
 use crate::server::store::acts;
@@ -15,6 +18,8 @@ use crate::server::web::page::PageError;
 
 /// What a browser is known by.
 const SESSION: &str = "sp_session";
+/// What it is known by after that: others' wrong passwords do not hold it up.
+const DEVICE: &str = "sp_device";
 
 /// A browser that is signed in; every other one is sent to the sign-in page and comes back.
 pub(super) struct SignedIn(pub(super) Browser);
@@ -49,12 +54,13 @@ pub(super) async fn find_browser(app: &App, headers: &HeaderMap) -> Result<Optio
 
 /// A browser that wants to be let in, as far as it says who it is.
 #[must_use]
-pub(super) fn newcomer(app: &App, headers: &HeaderMap) -> Newcomer {
+pub(super) fn newcomer(app: &App, headers: &HeaderMap, address: SocketAddr) -> Newcomer {
     let user_agent = headers.get(header::USER_AGENT);
     let user_agent = user_agent
         .and_then(|agent| agent.to_str().ok())
         .unwrap_or_default();
-    Newcomer::new(user_agent, shown_cookie(app, headers, SESSION))
+    Newcomer::new(user_agent, shown_cookie(app, headers, SESSION), address.ip())
+        .with_device(shown_cookie(app, headers, DEVICE))
 }
 
 /// The value of a cookie that the browser shows.
@@ -90,10 +96,17 @@ pub(super) fn safe_next(next: Option<&str>) -> String {
     next.filter(is_ours).unwrap_or("/").to_owned()
 }
 
-/// The cookie of a browser that was just let in.
-#[must_use]
-pub(super) fn signed_in_cookie(app: &App, signed_in: &WebSignIn) -> Cookie<'static> {
-    kept_cookie(app, SESSION, signed_in.cookie.expose().to_owned())
+/// The cookies of a browser that was just let in: its session, and what stays.
+pub(super) fn signed_in_cookies(
+    app: &App,
+    signed_in: &WebSignIn,
+) -> AppendHeaders<[(HeaderName, String); 2]> {
+    let session = kept_cookie(app, SESSION, signed_in.cookie.expose().to_owned());
+    let device = kept_cookie(app, DEVICE, signed_in.device.expose().to_owned());
+    AppendHeaders([
+        (header::SET_COOKIE, session.to_string()),
+        (header::SET_COOKIE, format!("{device}; Max-Age={KNOWN_SECONDS}")),
+    ])
 }
 
 /// The cookie that takes the place of the one before and ends at once.

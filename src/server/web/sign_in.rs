@@ -16,7 +16,7 @@ use crate::server::store::acts;
 use crate::server::web::page::{Page, PageError, Shown};
 use crate::server::web::provider::{CONNECT, is_waiting};
 use crate::server::web::session::{
-    SignedIn, check_csrf, check_origin, find_browser, newcomer, safe_next, signed_in_cookie,
+    SignedIn, check_csrf, check_origin, find_browser, newcomer, safe_next, signed_in_cookies,
     signed_out_cookie,
 };
 
@@ -120,13 +120,9 @@ pub(super) async fn sign_in(
         .password
         .check(&format!("address {}", address.ip()))
         .await?;
-    app.limits
-        .password
-        .check(&format!("account {}", form.email.trim().to_lowercase()))
-        .await?;
     let next = safe_next(form.next.as_deref());
     let _seat = sit(&app.limits.passwords, &address.ip().to_string())?;
-    let newcomer = newcomer(&app, &headers);
+    let newcomer = newcomer(&app, &headers, address);
     let signed_in = app
         .auth
         .sign_in_by_password(&form.email, form.password, newcomer)
@@ -142,8 +138,7 @@ pub(super) async fn sign_in(
 }
 
 fn let_in(app: &App, signed_in: &WebSignIn, next: &str) -> Response {
-    let jar = CookieJar::new().add(signed_in_cookie(app, signed_in));
-    (jar, Redirect::to(next)).into_response()
+    (signed_in_cookies(app, signed_in), Redirect::to(next)).into_response()
 }
 
 /// The page of a one-time link. Looking at it uses nothing up: mail programs look at links too.
@@ -167,7 +162,7 @@ pub(super) async fn use_link(
         .password
         .check(&format!("address {}", address.ip()))
         .await?;
-    let newcomer = newcomer(&app, &headers);
+    let newcomer = newcomer(&app, &headers, address);
     match app.auth.sign_in_by_link(&token, newcomer).await? {
         Some(signed_in) if is_waiting(&app, &headers) => Ok(let_in(&app, &signed_in, CONNECT)),
         Some(signed_in) => Ok(let_in(&app, &signed_in, "/")),

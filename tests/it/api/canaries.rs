@@ -12,14 +12,17 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use reqwest::Method;
 use serde_json::{Value, json};
 use systemprompt::api::oauth::{CLIENT_ID, EXCHANGE_GRANT};
+use systemprompt::server::auth::keys::Keys;
 
+use crate::api::github::{self, GitHub, primary};
+use crate::api::identity::{self, Browser, Provider};
 use crate::api::rig::{Api, PASSWORD, SCOPES, text};
 use crate::api::sign_in;
 use crate::cli::rig::{Said, Server};
 use crate::gate::harness::{Answer, Client};
 
 /// Files that are there to keep a secret, and inputs of this test: everything else is searched.
-const KEEPS: [&str; 9] = [
+const KEEPS: [&str; 10] = [
     "master.key",
     "signing.key",
     "world.json",
@@ -29,6 +32,7 @@ const KEEPS: [&str; 9] = [
     "admin-password",
     "database-url",
     "value",
+    "oidc-secret",
 ];
 
 /// The canaries, and all that was said in their hearing.
@@ -149,10 +153,42 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// Two providers of identities, with their secrets: one in a file, one in the environment. Answers the flag's value.
+fn with_providers(server: &mut Server, sweep: &mut Sweep, (company, github): (&Provider, &GitHub)) -> String {
+    sweep.plant("OIDC client secret", identity::SECRET);
+    sweep.plant("GitHub client secret", github::SECRET);
+    let house = &mut server.house;
+    house.put("oidc-secret", identity::SECRET);
+    let listed = format!("company={},{}", company.url(), identity::CLIENT);
+    house.set("SYSTEMPROMPT_OIDC_PROVIDERS", &listed);
+    let listed = format!("github={},{}", github.url(), github::CLIENT);
+    house.set("SYSTEMPROMPT_GITHUB_PROVIDERS", &listed);
+    house.set("SYSTEMPROMPT_OIDC_GITHUB_SECRET", github::SECRET);
+    house.set(
+        "SYSTEMPROMPT_OIDC_SIGN_UP",
+        "company=company.example github=company.example",
+    );
+    format!("company={}", house.path("oidc-secret").display())
+}
+
+/// The installation's own keys, and that of billing, which is derived from one of them.
+fn plant_keys(sweep: &mut Sweep, api: &Api) {
+    let data = PathBuf::from(api.server.data_dir());
+    let keys = Keys::open_file(&data.join("signing.key")).expect("the key");
+    sweep.plant("key of billing", &hex::encode(keys.derive("pay-page")));
+    for file in ["signing.key", "master.key"] {
+        let text = std::fs::read_to_string(data.join(file)).expect("a key");
+        let longest = text.split([':', '\n', ' ', '"']).max_by_key(|word| word.len());
+        sweep.plant(file, longest.expect("a key"));
+    }
+}
+
 /// The journey of one tenant, with canaries all along.
 struct Journey {
     api: Api,
     sweep: Sweep,
+    company: Provider,
+    github: GitHub,
     carol: Client,
     tenant: String,
 }
@@ -165,8 +201,14 @@ impl Journey {
         let password = sweep.make("admin-password");
         server.house.put("admin-password", &format!("{password}\n"));
         let file = server.house.path("admin-password").display().to_string();
-        server.up_one(0, &["--admin-password-file", &file]);
+        let (company, github) = (Provider::start().await, GitHub::start().await);
+        let secret = with_providers(&mut server, &mut sweep, (&company, &github));
+        server.up_one(
+            0,
+            &["--admin-password-file", &file, "--oidc-secret-file", &secret],
+        );
         let mut api = Api::over(server);
+        plant_keys(&mut sweep, &api);
         sweep.plant("operator's API token", &api.token);
         api.server.house.set("SYSTEMPROMPT_TOKEN", &api.token.clone());
         sweep.plant("owner's password", PASSWORD);
@@ -182,9 +224,61 @@ impl Journey {
         Self {
             api,
             sweep,
+            company,
+            github,
             carol,
             tenant,
         }
+    }
+
+    /// Signs in by a provider; answers what is shown at the end, and keeps in mind what the browser was given.
+    async fn sign_in_by(&mut self, name: &str) -> u16 {
+        let mut browser = Browser::new(self.api.anonymous());
+        let page = browser.sign_in_by(name, "/").await;
+        self.sweep.hear(&format!("signing in by {name}"), page.text());
+        for (cookie, value) in browser.cookies {
+            self.sweep.plant(&format!("{cookie} of {name}"), &value);
+        }
+        page.status
+    }
+
+    /// People of providers: let in, refused, and while the provider refuses this server.
+    async fn providers(&mut self) {
+        let back = |name: &str| format!("{}/sign-in/with/{name}/back", self.api.anonymous().url);
+        self.company.registers(&back("company"));
+        self.github.registers(&back("github"));
+        self.sweep.plant("GitHub's access token", github::TOKEN);
+        let known = json!({ "sub": "1", "email": "dave@company.example", "email_verified": true });
+        self.company.says(known);
+        self.github.is(1, primary("erin@company.example", true));
+        for name in ["company", "github"] {
+            assert_eq!(self.sign_in_by(name).await, 200, "{name}");
+        }
+        self.company.says(json!({ "nonce": "another" }));
+        self.github.refuses(Some("bad_verification_code"));
+        for name in ["company", "github"] {
+            assert_eq!(self.sign_in_by(name).await, 403, "{name}");
+        }
+        self.github.refuses(Some("incorrect_client_credentials"));
+        assert_eq!(self.sign_in_by("github").await, 502);
+    }
+
+    /// A purchase that is paid at a page whose address is the right to pay it.
+    async fn buy(&mut self) {
+        let wanted = json!({ "price_id": "pri_pro", "name": "bought", "region": "local" });
+        let bought = self.carol.post("/api/v1/checkout", &wanted).await;
+        assert_eq!(bought.status, 201, "{}", bought.text());
+        let bought = bought.json();
+        let page = text(&bought["checkout_url"]);
+        let path = page
+            .strip_prefix(&self.carol.url)
+            .expect("our own page")
+            .to_owned();
+        let token = path.rsplit('/').next().expect("a token");
+        self.sweep.plant("right to pay", token);
+        assert_eq!(self.api.anonymous().get(&path).await.status, 200);
+        let paid = self.api.anonymous().post_empty(&path).await;
+        self.sweep.hear("paid", paid.text());
     }
 
     fn command(&mut self, arguments: &[&str]) {
@@ -445,6 +539,8 @@ async fn no_secret_is_found_where_it_does_not_belong() {
     journey.secrets().await;
     journey.life().await;
     journey.sign_in().await;
+    journey.providers().await;
+    journey.buy().await;
     journey.operate();
     for path in [
         "/openapi.json",

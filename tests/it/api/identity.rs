@@ -39,6 +39,8 @@ struct Inner {
     says: Mutex<Value>,
     /// How its tokens are signed instead.
     forge: Mutex<Option<Forgery>>,
+    /// What it tells besides, where it tells anything (`/userinfo`).
+    tells: Mutex<Option<Value>>,
     /// Codes that were given out, with what was asked.
     codes: Mutex<BTreeMap<String, Fields>>,
 }
@@ -55,6 +57,7 @@ impl Provider {
             redirect_uri: Mutex::default(),
             says: Mutex::new(json!({})),
             forge: Mutex::default(),
+            tells: Mutex::default(),
             codes: Mutex::default(),
         }));
         let router = Router::new()
@@ -62,6 +65,7 @@ impl Provider {
             .route("/keys", get(Self::keys))
             .route("/authorize", get(Self::authorize))
             .route("/token", post(Self::token))
+            .route("/userinfo", get(Self::userinfo))
             .with_state(provider.clone());
         #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -82,6 +86,20 @@ impl Provider {
         *self.0.says.lock().expect("lock") = claims;
     }
 
+    /// What it tells besides; nobody has been told before whether it does.
+    pub(crate) fn tells(&self, claims: Option<Value>) {
+        *self.0.tells.lock().expect("lock") = claims;
+    }
+
+    async fn userinfo(State(provider): State<Self>, headers: HeaderMap) -> Result<Json<Value>, StatusCode> {
+        let shown = headers.get("authorization").and_then(|it| it.to_str().ok());
+        let tells = provider.0.tells.lock().expect("lock").clone();
+        match tells {
+            Some(claims) if shown == Some("Bearer at") => Ok(Json(claims)),
+            _ => Err(StatusCode::UNAUTHORIZED),
+        }
+    }
+
     /// Signs its tokens in another way.
     pub(crate) fn forges(&self, way: Option<Forgery>) {
         *self.0.forge.lock().expect("lock") = way;
@@ -89,10 +107,14 @@ impl Provider {
 
     async fn discovery(State(provider): State<Self>) -> Json<Value> {
         let at = |path: &str| format!("{}{path}", provider.0.url);
-        Json(json!({
+        let mut says = json!({
             "issuer": provider.0.url, "jwks_uri": at("/keys"),
             "authorization_endpoint": at("/authorize"), "token_endpoint": at("/token"),
-        }))
+        });
+        if provider.0.tells.lock().expect("lock").is_some() {
+            says["userinfo_endpoint"] = json!(at("/userinfo"));
+        }
+        Json(says)
     }
 
     async fn keys(State(provider): State<Self>) -> Json<Value> {

@@ -135,6 +135,45 @@ async fn the_key_of_access_tokens_is_rotated_beside_a_running_server() {
     assert!(keys.ends_with("/.well-known/jwks.json"), "{keys}");
 }
 
+#[tokio::test]
+async fn a_key_that_has_signed_for_90_days_is_rotated_by_the_server_itself() {
+    let mut api = Api::start();
+    let client = api.owner.clone();
+    let published = async || {
+        let keys = client.read("/.well-known/jwks.json").await;
+        let keys = keys["keys"].as_array().cloned().unwrap_or_default();
+        let kids = keys.iter().map(|key| crate::api::rig::text(&key["kid"]));
+        kids.collect::<std::collections::BTreeSet<String>>()
+    };
+    let before = published().await;
+    for (days, rotated) in [(89, false), (91, true)] {
+        api.server.stop_well();
+        let store = api.server.store().await;
+        let mut tx = store.begin().await.expect("begun");
+        let then = Clock::system().now().plus_seconds(-days * 24 * 3600);
+        let sql = "UPDATE signing_keys SET signs_from = $1 WHERE state = 'signs'";
+        tx.execute(sql, vec![then.into()]).await.expect("changed");
+        tx.commit().await.expect("committed");
+        store.close().await;
+        api.server.up();
+        let began = std::time::Instant::now();
+        let patience = std::time::Duration::from_secs(if rotated { 20 } else { 2 });
+        while began.elapsed() < patience && published().await == before {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        let now = published().await;
+        assert_eq!(now != before, rotated, "after {days} days");
+        assert!(now.is_superset(&before), "nothing ends at once");
+    }
+    let acts = client.list("/api/v1/audit?limit=200").await;
+    let rotations: Vec<_> = acts
+        .iter()
+        .filter(|act| act["action"] == "rotate_signing_key")
+        .map(|act| (&act["actor"], &act["target"]))
+        .collect();
+    assert_eq!(rotations, [(&json!("server"), &json!("by itself"))]);
+}
+
 /// A store with this many tenants, each with a key and a value that it has sealed.
 async fn sealed(store: &Store, vault: &Vault, clock: &Clock, count: usize) -> Vec<(TenantId, String)> {
     let mut all = Vec::new();

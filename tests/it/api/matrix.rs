@@ -65,6 +65,8 @@ const ROWS: &[(&str, &str, &str)] = &[
     ("DELETE", "/api/v1/tokens/{token_id}", ACCOUNT),
     ("GET", "/api/v1/sessions", ACCOUNT),
     ("DELETE", "/api/v1/sessions/{session_id}", ACCOUNT),
+    ("GET", "/api/v1/identities", ACCOUNT),
+    ("DELETE", "/api/v1/identities/{identity_id}", ACCOUNT),
     ("POST", "/api/v1/checkout", ACCOUNT),
     ("GET", "/api/v1/checkout/{checkout_id}", ACCOUNT),
     ("GET", "/api/v1/tenants/{tenant_id}", VIEWER),

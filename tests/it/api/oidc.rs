@@ -255,7 +255,7 @@ async fn an_identity_that_is_not_for_this_sign_in_is_not_believed() {
         json!({ "sub": "" }),
     ] {
         let (browser, page) = place.arrived(bad(changes.clone())).await;
-        assert_eq!(page.status, 502, "{changes}: {}", page.text());
+        assert_eq!(page.status, 403, "{changes}: {}", page.text());
         assert!(browser.cookies.is_empty(), "{changes}");
     }
     // Signed by a stranger under the provider's name, with what everybody knows, and not at all.
@@ -267,10 +267,15 @@ async fn an_identity_that_is_not_for_this_sign_in_is_not_believed() {
     for way in ways {
         place.provider.forges(Some(way));
         let (browser, page) = place.arrived(of("bob@company.example")).await;
-        assert_eq!(page.status, 502, "{}", page.text());
+        assert_eq!(page.status, 403, "{}", page.text());
+        assert!(page.text().contains("not believed"), "{}", page.text());
         assert!(browser.cookies.is_empty());
     }
     place.provider.forges(None);
+    let acts = place.api.owner.list("/api/v1/audit?limit=200").await;
+    let refused = acts.iter().filter(|act| act["result"] == "refused");
+    let codes: Vec<String> = refused.map(|act| text(&act["code"])).collect();
+    assert_eq!(codes, vec!["identity-not-believed"; 10]);
     assert!(
         place
             .arrived(of("bob@company.example"))
@@ -314,10 +319,10 @@ async fn a_way_back_is_good_in_the_browser_that_began_it_once() {
         (back.replace("company/back", "other/back"), 400),
         (
             back.split("&iss=").next().expect("a way").to_owned() + "&iss=https://evil.example",
-            502,
+            403,
         ),
         (back.replace("code=code-", "error=access_denied&x="), 403),
-        (back.replace("code=code-", "code=made-up-"), 502),
+        (back.replace("code=code-", "code=made-up-"), 403),
     ] {
         browser.cookies = away.clone();
         let answer = browser.get(&path).await;
@@ -327,7 +332,7 @@ async fn a_way_back_is_good_in_the_browser_that_began_it_once() {
     browser.cookies = away.clone();
     assert_eq!(browser.get(&back).await.status, 303);
     browser.cookies = away;
-    assert_eq!(browser.get(&back).await.status, 502, "the code has been used");
+    assert_eq!(browser.get(&back).await.status, 403, "the code has been used");
     // A provider that nobody has named, and one that is away.
     assert_eq!(place.browser().get("/sign-in/with/nobody").await.status, 404);
     let away = place.browser().get("/sign-in/with/other").await;
@@ -351,4 +356,48 @@ async fn a_session_that_was_planted_is_not_the_one_that_signs_in() {
     assert!(page.text().contains("as bob@company.example"), "{}", page.text());
     assert_ne!(bob.cookies, planted);
     assert_eq!(mallory.get("/").await.status, 303, "what was planted has ended");
+}
+
+#[tokio::test]
+async fn who_is_not_named_in_the_identity_is_asked_for() {
+    let place = Place::start().await;
+    place.provider.tells(Some(json!({
+        "sub": "7", "email": "carol@company.example", "email_verified": true,
+    })));
+    let (_, page) = place.arrived(json!({ "sub": "7" })).await;
+    assert!(
+        page.text().contains("as carol@company.example"),
+        "{}",
+        page.text()
+    );
+    // What stands in the signed identity is not asked for again.
+    let says = json!({ "sub": "8", "email": "dave@company.example", "email_verified": false });
+    place.provider.tells(Some(json!({
+        "sub": "8", "email": "dave@company.example", "email_verified": true,
+    })));
+    let (_, page) = place.arrived(says).await;
+    assert!(page.text().contains("not confirmed"), "{}", page.text());
+    for (told, status, words) in [
+        (
+            json!({ "sub": "7", "email": "eve@company.example", "email_verified": true }),
+            403,
+            "not believed",
+        ),
+        (
+            json!({ "sub": "9", "email": "eve@company.example" }),
+            403,
+            "not confirmed",
+        ),
+        (
+            json!({ "email": "eve@company.example", "email_verified": true }),
+            502,
+            "did not answer well",
+        ),
+    ] {
+        place.provider.tells(Some(told.clone()));
+        let (browser, page) = place.arrived(json!({ "sub": "9" })).await;
+        assert_eq!(page.status, status, "{told}: {}", page.text());
+        assert!(page.text().contains(words), "{told}: {}", page.text());
+        assert!(browser.cookies.is_empty(), "{told}");
+    }
 }

@@ -43,6 +43,13 @@ async fn it_says_of_every_route_who_may_call_it() {
             let told = text(&operation["description"]);
             assert!(told.contains(&format!("`{scope}`")), "{}: {told}", route.path);
         }
+        // A parameter is described once (OpenAPI 3.1, Operation Object).
+        let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+        let names: BTreeSet<_> = parameters
+            .iter()
+            .map(|one| (text(&one["name"]), text(&one["in"])))
+            .collect();
+        assert_eq!(names.len(), parameters.len(), "{}", route.path);
     }
 }
 

@@ -301,6 +301,7 @@ pub(crate) fn filled(route: &Route, parameters: &[(&str, &str)]) -> String {
         ("checkout_id", id("chk")),
         ("token_id", id("tok")),
         ("session_id", id("ses")),
+        ("identity_id", id("idn")),
         ("account_id", id("acc")),
         ("grant_id", id("sup")),
         ("rule_id", id("tru")),

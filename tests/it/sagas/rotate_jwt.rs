@@ -137,3 +137,35 @@ fn a_rotation_that_failed_has_changed_nothing_for_what_comes_next() {
     assert_ne!(known[SECRET], first);
     assert_eq!(known.get(FORMER), None);
 }
+
+#[test]
+fn an_end_that_failed_is_not_begun_again_in_the_next_round() {
+    let rig = running();
+    done(&rig, rotate(1));
+    std::thread::sleep(Duration::from_millis(1100));
+    for nth in 1..=8 {
+        rig.world
+            .plan("provider.start_machine", nth, Fault::Fatal)
+            .expect("planned");
+    }
+    let unfinished = || {
+        block_on(async {
+            let parts = rig.parts().await;
+            let store = parts.store.clone();
+            Provision::new(parts).end_jwt_overlaps().await.expect("looked");
+            let mut tx = store.begin_read().await.expect("begun");
+            let found = operations::find_unfinished(&mut tx, &rig.tenant).await;
+            let id = found.expect("read").map(|row| row.id);
+            drop(tx);
+            store.close().await;
+            id
+        })
+    };
+    let first = unfinished().expect("begun");
+    rig.run(&first, None);
+    assert_eq!(block_on(rig.operation(&first)).0.status, OperationStatus::Failed);
+    assert!(look(&rig).tenant.jwt.former.is_some());
+    for _ in 0..2 {
+        assert_eq!(unfinished(), None, "it waits for its turn");
+    }
+}

@@ -8,7 +8,7 @@ use crate::server::edge::caddy::render::{
     ASKED_FILE, DATA, HELD_FILE, HTTP, HTTPS, SERVING, SUSPENDED_FILE, TENANTS,
 };
 use crate::server::edge::caddy::sessions::{
-    ask_then, no_answer, nobody_says, own_paths, say_who, without_cookies,
+    ask_then, is_preflight, no_answer, nobody_says, own_paths, preflights, say_who, without_cookies,
 };
 use crate::server::edge::{EdgeSettings, HOLD_AT_MOST};
 
@@ -196,7 +196,10 @@ fn asked(settings: &EdgeSettings, otherwise: &[Value], serving: impl Fn(bool) ->
     let with = |first: Value| [vec![first], otherwise.to_vec()].concat();
     let mut asks = ask_then(&label, |shown_token| with(serving(shown_token)));
     asks["match"] = served(settings);
-    let routes = [vec![own_paths(&label)], with(asks)].concat();
+    let preflight = json!({
+        "match": is_preflight(served(settings)), "handle": [preflights(proxy())], "terminal": true,
+    });
+    let routes = [vec![own_paths(&label), preflight], with(asks)].concat();
     json!({
         "match": with_file(settings, ASKED_FILE),
         "handle": [{ "handler": "subroute", "routes": routes }],

@@ -44,6 +44,20 @@ pub(super) fn without_cookies() -> [Value; 2] {
     ]
 }
 
+/// Questions of browsers whether a page of another site may ask (Fetch, section 4.8): they carry no credentials, so nobody
+/// can be asked who it is. They go to the app without any, and say who visits of nobody.
+pub(super) fn preflights(mut proxy: Value) -> Value {
+    proxy["headers"]["request"]["delete"] = json!(["Authorization", "Cookie"]);
+    proxy
+}
+
+/// Which requests those are.
+pub(super) fn is_preflight(mut served: Value) -> Value {
+    served[0]["method"] = json!(["OPTIONS"]);
+    served[0]["header"] = json!({ "Origin": ["*"], "Access-Control-Request-Method": ["*"] });
+    served
+}
+
 /// What a visitor who was let in is called, in the last moment: nothing that they have sent can take it away again.
 pub(super) fn say_who(proxy: &mut Value, shown_token: bool) {
     let names = [USER_HEADER, TENANT_HEADER, ASSERTION_HEADER];
