@@ -186,6 +186,21 @@ impl Auth {
         Ok(SecretText::new(self.seal_for_browser(DEVICE, &device)?))
     }
 
+    /// As whom the requests of somebody are counted who wants to sign in: a browser that has signed in before by itself, so
+    /// that nobody else at its address uses up what it may; everybody else by the address.
+    #[must_use]
+    pub fn counted_as(&self, newcomer: &Newcomer) -> String {
+        let now = self.clock.now().as_millis();
+        let device: Option<Device> = newcomer
+            .device()
+            .and_then(|kept| self.open_of_browser(DEVICE, kept))
+            .filter(|device: &Device| device.ends > now);
+        match device {
+            Some(device) => format!("browser {}", device.id),
+            None => format!("address {}", newcomer.place()),
+        }
+    }
+
     fn device_of(&self, newcomer: &Newcomer, account: &AccountId) -> Option<Device> {
         let device: Device = self.open_of_browser(DEVICE, newcomer.device()?)?;
         (device.account == *account && device.ends > self.clock.now().as_millis()).then_some(device)

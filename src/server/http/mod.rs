@@ -127,7 +127,7 @@ pub struct Limits {
     pub sign_in: Limiter,
     /// Every address, on routes that ask the world.
     pub health: Limiter,
-    /// Every address and every account, on the page that takes passwords.
+    /// Every address and every known browser, on the page that takes passwords.
     pub password: Limiter,
     /// Every address and every browser, on the page that takes device codes (RFC 8628 section 5.1).
     pub user_code: Limiter,
@@ -137,7 +137,7 @@ pub struct Limits {
     pub streams: Seats,
     /// Every address: programs that sign in.
     pub signing_in: Seats,
-    /// Every address: passwords that are verified.
+    /// Every address and every known browser: passwords that are verified.
     pub passwords: Seats,
 }
 

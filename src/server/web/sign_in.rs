@@ -116,13 +116,11 @@ pub(super) async fn sign_in(
 ) -> Shown {
     acts::keep();
     check_origin(&app, &headers)?;
-    app.limits
-        .password
-        .check(&format!("address {}", address.ip()))
-        .await?;
-    let next = safe_next(form.next.as_deref());
-    let _seat = sit(&app.limits.passwords, &address.ip().to_string())?;
     let newcomer = newcomer(&app, &headers, address);
+    let counted_as = app.auth.counted_as(&newcomer);
+    app.limits.password.check(&counted_as).await?;
+    let next = safe_next(form.next.as_deref());
+    let _seat = sit(&app.limits.passwords, &counted_as)?;
     let signed_in = app
         .auth
         .sign_in_by_password(&form.email, form.password, newcomer)
@@ -158,11 +156,8 @@ pub(super) async fn use_link(
 ) -> Shown {
     acts::keep();
     check_origin(&app, &headers)?;
-    app.limits
-        .password
-        .check(&format!("address {}", address.ip()))
-        .await?;
     let newcomer = newcomer(&app, &headers, address);
+    app.limits.password.check(&app.auth.counted_as(&newcomer)).await?;
     match app.auth.sign_in_by_link(&token, newcomer).await? {
         Some(signed_in) if is_waiting(&app, &headers) => Ok(let_in(&app, &signed_in, CONNECT)),
         Some(signed_in) => Ok(let_in(&app, &signed_in, "/")),
