@@ -47,6 +47,9 @@ pub async fn run(context: &Context, args: Args) -> Result<(), CliError> {
 }
 
 fn table(identities: &[Identity]) -> String {
+    if identities.is_empty() {
+        return "nobody of another provider lets in to the account".to_owned();
+    }
     let mut table = Table::new(&["identity", "provider", "address", "connected", "last used"]);
     for identity in identities {
         table.row([

@@ -113,7 +113,9 @@ impl Auth {
                 }
                 // With the transaction goes what was counted so far.
                 Try::NotBefore(free_at) => {
-                    let wait = free_at.seconds_since(now).clamp(1, backoff.most);
+                    // Whoever waits as long as they are told is looked at.
+                    let wait = (free_at.as_millis() - now.as_millis() + 999) / 1000;
+                    let wait = wait.clamp(1, backoff.most);
                     tracing::info!(counted_for = backoff.name, wait, "a password was not looked at");
                     return Err(AuthError::TooManyTries {
                         wait_seconds: u32::try_from(wait).unwrap_or(1),
