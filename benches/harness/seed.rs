@@ -156,13 +156,15 @@ pub(crate) fn creations(count: usize) -> Vec<String> {
 }
 
 /// What the creation of a tenant consists of.
-pub(crate) const STEPS: [&str; 8] = [
+pub(crate) const STEPS: [&str; 10] = [
     "start",
     "generate-secrets",
     "create-app",
     "create-volume",
-    "allocate-addresses",
-    "create-database",
+    "tell-edge",
+    "join-edge",
+    "make-database",
+    "join-database",
     "store-secrets",
     "add-certificate",
 ];

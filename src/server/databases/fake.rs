@@ -66,6 +66,24 @@ fn find<'a>(state: &'a mut State, tenant: &TenantId) -> Result<&'a mut Database,
     })
 }
 
+fn join(state: &mut State, network: Option<&str>) -> Result<(), DatabaseError> {
+    let Some(network) = network else { return Ok(()) };
+    let joined = state.networks.get_mut(network).ok_or_else(|| {
+        not_found(
+            "network-not-found",
+            format!("failed to join the database server to the network `{network}`"),
+        )
+    })?;
+    joined.attached.insert("postgres".to_owned());
+    Ok(())
+}
+
+fn leave(state: &mut State, network: Option<&str>) {
+    if let Some(network) = network.and_then(|name| state.networks.get_mut(name)) {
+        network.attached.remove("postgres");
+    }
+}
+
 #[async_trait]
 impl TenantDatabases for FakeDatabases {
     async fn ping(&self) -> Result<String, DatabaseError> {
@@ -82,15 +100,7 @@ impl TenantDatabases for FakeDatabases {
         password: &SecretText,
     ) -> Result<Vec<(&'static str, String)>, DatabaseError> {
         let act = |state: &mut State| {
-            if let Some(network) = network {
-                let joined = state.networks.get_mut(network).ok_or_else(|| {
-                    not_found(
-                        "network-not-found",
-                        format!("failed to join the database server to the network `{network}`"),
-                    )
-                })?;
-                joined.attached.insert("postgres".to_owned());
-            }
+            join(state, network)?;
             let database = state
                 .databases
                 .entry(tenant.to_string())
@@ -110,6 +120,20 @@ impl TenantDatabases for FakeDatabases {
             ])
         };
         self.world.call("databases.create", act).await
+    }
+
+    async fn attach(&self, network: Option<&str>) -> Result<(), DatabaseError> {
+        self.world
+            .call("databases.attach", |state| join(state, network))
+            .await
+    }
+
+    async fn detach(&self, network: Option<&str>) -> Result<(), DatabaseError> {
+        let act = |state: &mut State| {
+            leave(state, network);
+            Ok(())
+        };
+        self.world.call("databases.detach", act).await
     }
 
     fn url(&self, tenant: &TenantId, login: LoginSlot, password: &SecretText) -> SecretText {
@@ -167,9 +191,7 @@ impl TenantDatabases for FakeDatabases {
     async fn drop(&self, tenant: &TenantId, network: Option<&str>) -> Result<(), DatabaseError> {
         let act = |state: &mut State| {
             state.databases.remove(tenant.as_str());
-            if let Some(network) = network.and_then(|name| state.networks.get_mut(name)) {
-                network.attached.remove("postgres");
-            }
+            leave(state, network);
             Ok(())
         };
         self.world.call("databases.drop", act).await

@@ -114,6 +114,11 @@ pub trait TenantDatabases: Send + Sync {
         password: &SecretText,
     ) -> Result<Vec<(&'static str, String)>, DatabaseError>;
 
+    /// Lets a tenant's private network reach the server.
+    async fn attach(&self, network: Option<&str>) -> Result<(), DatabaseError>;
+    /// Takes that way away again.
+    async fn detach(&self, network: Option<&str>) -> Result<(), DatabaseError>;
+
     /// The connection URL as the tenant's machine needs it.
     fn url(&self, tenant: &TenantId, login: LoginSlot, password: &SecretText) -> SecretText;
 

@@ -74,6 +74,21 @@ fn send(state: &mut State, label: &str, traffic: Traffic) -> Result<(), EdgeErro
     Ok(())
 }
 
+fn join(state: &mut State, label: &str, network: Option<&str>) -> Result<(), EdgeError> {
+    if let Some(network) = network {
+        let joined = state.networks.get_mut(network).ok_or_else(|| {
+            fatal(
+                "network-not-found",
+                format!("failed to join the edge to the network `{network}`"),
+            )
+        })?;
+        joined.attached.insert("edge".to_owned());
+    }
+    let name = network.unwrap_or_default();
+    state.routes.insert(label.to_owned(), name.to_owned());
+    Ok(())
+}
+
 #[async_trait]
 impl Edge for FakeEdge {
     async fn ping(&self) -> Result<String, EdgeError> {
@@ -104,20 +119,24 @@ impl Edge for FakeEdge {
         self.world.call("edge.ask_first", act).await
     }
 
+    async fn know(&self, label: &str) -> Result<(), EdgeError> {
+        let act = |state: &mut State| {
+            state.known.insert(label.to_owned());
+            Ok(())
+        };
+        self.world.call("edge.know", act).await
+    }
+
+    async fn join(&self, label: &str, network: Option<&str>) -> Result<(), EdgeError> {
+        self.world
+            .call("edge.join", |state| join(state, label, network))
+            .await
+    }
+
     async fn attach(&self, label: &str, network: Option<&str>) -> Result<(), EdgeError> {
         let act = |state: &mut State| {
-            let name = network.unwrap_or_default();
-            if let Some(network) = network {
-                let joined = state.networks.get_mut(network).ok_or_else(|| {
-                    fatal(
-                        "network-not-found",
-                        format!("failed to join the edge to the network `{network}`"),
-                    )
-                })?;
-                joined.attached.insert("edge".to_owned());
-            }
-            state.routes.insert(label.to_owned(), name.to_owned());
-            Ok(())
+            state.known.insert(label.to_owned());
+            join(state, label, network)
         };
         self.world.call("edge.attach", act).await
     }
@@ -174,6 +193,7 @@ impl Edge for FakeEdge {
 
     async fn detach(&self, label: &str, network: Option<&str>) -> Result<(), EdgeError> {
         let act = |state: &mut State| {
+            state.known.remove(label);
             state.routes.remove(label);
             state.traffic.remove(label);
             state.asked_first.remove(label);
@@ -187,12 +207,12 @@ impl Edge for FakeEdge {
 
     async fn certificate(&self, label: &str) -> Result<String, EdgeError> {
         let act = |state: &mut State| {
-            if state.routes.contains_key(label) {
+            if state.known.contains(label) {
                 return Ok("ready".to_owned());
             }
             Err(fatal(
                 "route-not-found",
-                format!("failed to ask for the certificate of `{label}`: it has no route"),
+                format!("failed to ask for the certificate of `{label}`: it is not known"),
             ))
         };
         self.world.call("edge.certificate", act).await

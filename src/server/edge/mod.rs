@@ -169,7 +169,11 @@ pub trait Edge: Send + Sync {
     fn url(&self, label: &str) -> String;
     /// The same with TLS.
     fn secure_url(&self, label: &str) -> String;
+    /// The tenant is known from now on: its visitors are told that nothing runs yet.
+    async fn know(&self, label: &str) -> Result<(), EdgeError>;
     /// Lets the edge reach the tenant's edge network. Nobody else's connections are touched.
+    async fn join(&self, label: &str, network: Option<&str>) -> Result<(), EdgeError>;
+    /// Both.
     async fn attach(&self, label: &str, network: Option<&str>) -> Result<(), EdgeError>;
     /// Decides what becomes of the tenant's requests from now on. A release must have traffic attached
     /// ([`crate::server::containers::route`]); whoever served before must live until this returns.

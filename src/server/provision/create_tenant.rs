@@ -24,14 +24,26 @@ pub(super) struct CreateTenant;
 
 const STEPS: &[StepDefinition] = &[
     step("start"),
-    // Before anything is made, and kept over a retry: whatever was made with them can be used again.
+    // Kept over a retry: whatever was made with them can be used again.
     step("generate-secrets").kept(),
-    step("create-app").making(&["network"]),
-    step("create-volume").making(&["volume"]),
+    step("create-app").making(&["network"]).after(&["start"]),
+    step("create-volume").making(&["volume"]).after(&["start"]),
+    step("tell-edge").undone().after(&["start"]),
+    step("join-edge").making(&["route"]).after(&["create-app"]),
+    step("make-database")
+        .making(&["database"])
+        .after(&["generate-secrets"]),
+    step("join-database").undone().after(&["create-app"]),
+    step("store-secrets").undone().after(&["generate-secrets"]),
+    step("add-certificate")
+        .making(&["certificate"])
+        .after(&["tell-edge"]),
+];
+
+/// What was queued with these did more in each of them, one after the other.
+const RETIRED: &[StepDefinition] = &[
     step("allocate-addresses").making(&["route"]),
     step("create-database").making(&["database"]),
-    step("store-secrets").undone(),
-    step("add-certificate").making(&["certificate"]),
 ];
 
 #[async_trait]
@@ -40,14 +52,35 @@ impl Saga for CreateTenant {
         STEPS
     }
 
+    fn retired(&self) -> &'static [StepDefinition] {
+        RETIRED
+    }
+
     async fn run(&self, step: &str, cx: &StepContext<'_>) -> Result<Effects, StepError> {
         match step {
             "start" => Ok(start()),
             "generate-secrets" => generate_secrets(cx).await,
             "create-app" => create_app(cx).await,
             "create-volume" => create_volume(cx).await,
-            "allocate-addresses" => allocate_addresses(cx).await,
-            "create-database" => create_database(cx).await,
+            "tell-edge" => {
+                cx.parts.edge.know(&cx.case.tenant.label).await?;
+                Ok(Effects::none())
+            }
+            "join-edge" => join_edge(cx).await,
+            "make-database" => make_database(cx).await,
+            "join-database" => join_database(cx).await,
+            "allocate-addresses" => {
+                cx.parts.edge.know(&cx.case.tenant.label).await?;
+                join_edge(cx).await
+            }
+            "create-database" => {
+                let made = make_database(cx).await?;
+                let joined = join_database(cx).await?;
+                Ok(Effects {
+                    made: made.made,
+                    ..joined
+                })
+            }
             "store-secrets" => store_secrets(cx).await,
             _ => add_certificate(cx).await,
         }
@@ -64,12 +97,21 @@ impl Saga for CreateTenant {
                 parts.provider.remove_volume(&spec).await?;
                 Ok(Effects::none().gone_kinds(&["volume"]))
             }
-            "allocate-addresses" => {
+            "tell-edge" => {
+                parts.edge.detach(&spec.label, None).await?;
+                Ok(Effects::none())
+            }
+            "join-edge" | "allocate-addresses" => {
                 let network = parts.provider.edge_network(&spec);
                 parts.edge.detach(&spec.label, network.as_deref()).await?;
                 Ok(Effects::none().gone_kinds(&["route"]))
             }
-            "create-database" => {
+            "join-database" => {
+                let network = parts.provider.private_network(&spec);
+                parts.databases.detach(network.as_deref()).await?;
+                Ok(Effects::none())
+            }
+            "make-database" | "create-database" => {
                 drop_database(cx).await?;
                 Ok(Effects::none().gone_kinds(&["database", "database-role"]))
             }
@@ -154,10 +196,10 @@ async fn create_volume(cx: &StepContext<'_>) -> Result<Effects, StepError> {
     Ok(Effects::none().made([made]).event(event))
 }
 
-async fn allocate_addresses(cx: &StepContext<'_>) -> Result<Effects, StepError> {
+async fn join_edge(cx: &StepContext<'_>) -> Result<Effects, StepError> {
     let (parts, spec) = (cx.parts, cx.case.spec()?);
     let network = parts.provider.edge_network(&spec);
-    parts.edge.attach(&spec.label, network.as_deref()).await?;
+    parts.edge.join(&spec.label, network.as_deref()).await?;
     let hostname = parts.edge.hostname(&spec.label);
     let event = NewEvent::new("ips_allocated", format!("the edge answers for `{hostname}`"))
         .with(serde_json::json!({ "hostname": hostname }));
@@ -168,28 +210,35 @@ async fn allocate_addresses(cx: &StepContext<'_>) -> Result<Effects, StepError> 
     Ok(Effects::none().made([route]).event(event))
 }
 
-async fn create_database(cx: &StepContext<'_>) -> Result<Effects, StepError> {
+async fn make_database(cx: &StepContext<'_>) -> Result<Effects, StepError> {
     let (parts, tenant) = (cx.parts, &cx.case.tenant);
     if tenant.database == DatabaseKind::Sqlite {
-        let event = NewEvent::new("database_created", "the database is a file on the volume");
-        return Ok(Effects::none().event(event));
+        return Ok(Effects::none());
     }
     let mut tx = parts.store.begin_read().await?;
     let key = require_tenant_key(&mut tx, &tenant.id).await?;
     let name = password_key(tenant.login_slot);
     let password = platform_value(&mut tx, parts, (&tenant.id, &key), name).await?;
     drop(tx);
-    let network = parts.provider.private_network(&cx.case.spec()?);
     let slot = database_slot(tenant.login_slot);
-    let made = parts
-        .databases
-        .create(&tenant.id, network.as_deref(), slot, &password)
-        .await?;
+    let made = parts.databases.create(&tenant.id, None, slot, &password).await?;
     let made = made
         .into_iter()
         .map(|(kind, external_id)| Made { kind, external_id });
+    Ok(Effects::none().made(made))
+}
+
+/// The way from the tenant's private network to the database server.
+async fn join_database(cx: &StepContext<'_>) -> Result<Effects, StepError> {
+    let (parts, tenant) = (cx.parts, &cx.case.tenant);
+    if tenant.database == DatabaseKind::Sqlite {
+        let event = NewEvent::new("database_created", "the database is a file on the volume");
+        return Ok(Effects::none().event(event));
+    }
+    let network = parts.provider.private_network(&cx.case.spec()?);
+    parts.databases.attach(network.as_deref()).await?;
     let event = NewEvent::new("database_created", "the database is there");
-    Ok(Effects::none().made(made).event(event))
+    Ok(Effects::none().event(event))
 }
 
 /// Removes the tenant's database, its roles and the way to it.

@@ -170,7 +170,7 @@ async fn verify_absent(cx: &StepContext<'_>) -> Result<Effects, StepError> {
     let body = serde_json::to_value(receipt).unwrap_or_default();
     Ok(Effects::none()
         .output(serde_json::json!({ "resources": count }))
-        .change(Change::Receipt(body)))
+        .change(Change::Receipt(cx.case.tenant.owner_id.clone(), body)))
 }
 
 /// What the store still has that should not be readable any more.

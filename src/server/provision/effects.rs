@@ -3,6 +3,7 @@
 use serde_json::Value as Json;
 
 use crate::api::edge_session::EdgeSessions;
+use crate::api::id::AccountId;
 use crate::api::operation::OperationError;
 use crate::api::release::{MigrationMark, Release};
 use crate::api::tenant::TenantStatus;
@@ -67,7 +68,7 @@ pub(super) enum Change {
     /// No one-time grant is good any more.
     RevokeGrants,
     /// The receipt of a deletion.
-    Receipt(Json),
+    Receipt(AccountId, Json),
     /// Secrets, grants and the data key are destroyed.
     ForgetSecrets,
     /// What it printed and used is forgotten.

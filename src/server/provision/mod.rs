@@ -1,12 +1,14 @@
 //! Provisioning: durable operations on tenants. The only module that touches the world; handlers see only this.
 //!
 //! A handler queues work with [`enqueue`] in its own transaction and calls [`Provision::wake`] after the commit.
-//! The engine claims the operation, asks [`saga`] what comes next, runs that step, and writes step log, ledger,
+//! The engine claims the operation, asks [`saga`] what comes next, runs those steps side by side, and writes step log, ledger,
 //! events and the tenant's state in one transaction under the operation's fencing number.
 
 mod activate;
+mod apply;
 mod collect;
 mod context;
+mod course;
 mod create_tenant;
 mod decide;
 mod delete_tenant;
@@ -15,6 +17,7 @@ mod drive;
 mod effects;
 mod engine;
 mod environment;
+mod follow;
 mod handover;
 mod images;
 mod kept_secrets;

@@ -3,13 +3,14 @@
 use crate::api::operation::OperationStatus;
 use crate::api::tenant::TenantStatus;
 use crate::server::provision::context::Case;
-use crate::server::provision::saga::{Ending, Next, Saga, Standing, StepDefinition, next, saga_of};
+use crate::server::provision::saga::{Ending, Next, Rule, Saga, Standing, StepDefinition, next, saga_of};
 use crate::server::store::operation_steps::{StepRow, StepStatus};
 
 /// What is done for an operation, in order. Another version of this program may have other steps for the same kind.
 pub(super) struct Plan {
     pub(super) saga: &'static dyn Saga,
     steps: Vec<&'static StepDefinition>,
+    rules: Vec<Rule>,
     pivot: usize,
 }
 
@@ -31,7 +32,13 @@ impl Plan {
             usize::MAX => usize::MAX,
             _ => steps.iter().position(is_later).unwrap_or(steps.len()),
         };
-        Some(Self { saga, steps, pivot })
+        let rules = rules(&steps);
+        Some(Self {
+            saga,
+            steps,
+            rules,
+            pivot,
+        })
     }
 
     /// The step at a position.
@@ -46,15 +53,28 @@ impl Plan {
 
     /// What comes next.
     pub(super) fn next(&self, case: &Case) -> Next {
-        let undo: Vec<bool> = self.steps.iter().map(|step| step.undo).collect();
         let log: Vec<StepStatus> = case.steps.iter().map(|row| row.status).collect();
         let standing = Standing {
             log: &log,
             undoing: case.operation.status == OperationStatus::Undoing,
             failed: case.operation.error.is_some(),
         };
-        next(&undo, self.pivot, standing)
+        next(&self.rules, self.pivot, standing)
     }
+}
+
+/// A plan that lacks what a step names is one of another version: there the step comes after all those before it.
+fn rules(steps: &[&'static StepDefinition]) -> Vec<Rule> {
+    let position = |at: usize, name: &str| steps.iter().take(at).position(|step| step.name == name);
+    let needs = |at: usize, step: &StepDefinition| {
+        let named = step.needs?.iter().map(|name| position(at, name));
+        named.collect::<Option<Vec<usize>>>()
+    };
+    let rule = |(at, step): (usize, &&'static StepDefinition)| Rule {
+        undo: step.undo,
+        needs: needs(at, step).unwrap_or_else(|| (0..at).collect()),
+    };
+    steps.iter().enumerate().map(rule).collect()
 }
 
 /// Nothing was begun, so the tenant is as it was before; one that does not exist yet is not as it shall be.

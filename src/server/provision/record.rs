@@ -2,22 +2,19 @@
 
 use crate::api::id::{OperationId, ResourceId};
 use crate::api::operation::{OperationError, OperationStatus};
-use crate::api::release::ReleaseStatus;
 use crate::api::time::Time;
 use crate::server::clock::Clock;
 use crate::server::failpoint;
+use crate::server::provision::apply::apply_rows;
 use crate::server::provision::context::{Case, Parts};
-use crate::server::provision::effects::{Change, Effects};
+use crate::server::provision::effects::Effects;
 use crate::server::provision::saga::{Ending, StepDefinition};
 use crate::server::store::events::NewEvent;
 use crate::server::store::operation_steps::{StepRow, StepStatus};
-use crate::server::store::operations::Transition;
+use crate::server::store::operations::{OperationRow, Transition};
 use crate::server::store::resources::MadeBy;
-use crate::server::store::tenant_keys::TenantKeyRow;
 use crate::server::store::{
-    Store, StoreError, Tx, credential_grants, edge_sessions, events, log_chunks, log_positions,
-    metric_blocks, operation_leases, operation_steps, operations, receipts, releases, resources,
-    secret_versions, tenant_keys, tenant_life, tenants,
+    Store, StoreError, Tx, events, operation_leases, operation_steps, operations, resources, tenants,
 };
 
 /// Reads an operation as it stands.
@@ -42,40 +39,270 @@ pub(super) async fn load_in(tx: &mut Tx, id: &OperationId) -> Result<Case, Store
 struct Held<'a> {
     tx: Tx,
     clock: &'a Clock,
-    case: &'a Case,
+    operation: &'a OperationRow,
     now: Time,
     /// How the operation stands now; people may have decided something since it was read.
     status: OperationStatus,
 }
 
+/// What became of a step.
+pub(super) enum Wrote<'a> {
+    /// Nothing was done yet.
+    Nothing,
+    /// It was run, or taken back.
+    Done {
+        row: &'a StepRow,
+        status: StepStatus,
+        effects: &'a Effects,
+        /// Steps under way beside it that an earlier worker had begun: whatever has ended that one, it was not they.
+        cleared: &'a [u32],
+    },
+    /// It is to be tried again.
+    Retry { row: &'a StepRow, event: &'a NewEvent },
+    /// It failed for good.
+    Failed {
+        row: &'a StepRow,
+        error: &'a OperationError,
+        told: &'a [NewEvent],
+        undoing: bool,
+    },
+    /// These were dropped in the middle. The tries do not count.
+    Dropped(&'a [StepRow]),
+}
+
+/// What is begun, or ended, in the transaction in which the last thing was written.
+pub(super) enum Then {
+    /// Others are under way: one of them says more.
+    Wait,
+    /// These steps are begun.
+    Begin(Vec<Begin>),
+    /// The operation has come to its end.
+    End(Ending, Box<Effects>),
+    /// It is given back to the queue until that time.
+    Release(Time),
+}
+
+/// A step that is begun.
+#[derive(Clone, Debug)]
+pub(super) struct Begin {
+    /// Its place in the plan.
+    pub(super) at: usize,
+    /// What is known of it.
+    pub(super) definition: &'static StepDefinition,
+    /// `Running` or `Undoing`.
+    pub(super) status: StepStatus,
+    /// How it stood before.
+    pub(super) before: StepRow,
+    /// What is told with its beginning.
+    pub(super) event: Option<NewEvent>,
+}
+
+impl Begin {
+    /// The row from now on.
+    pub(super) fn row(&self) -> StepRow {
+        StepRow {
+            status: self.status,
+            attempts: self.before.attempts + 1,
+            ..self.before.clone()
+        }
+    }
+}
+
+/// Decides what follows, from how the operation stands with what was just written.
+pub(super) type ThenOf<'a> = dyn Fn(&Case) -> Then + Send + Sync + 'a;
+
 impl<'a> Held<'a> {
-    async fn begin(parts: &'a Parts, case: &'a Case) -> Result<Self, StoreError> {
+    async fn begin(parts: &'a Parts, operation: &'a OperationRow) -> Result<Self, StoreError> {
         let now = parts.clock.now();
         let mut tx = parts.store.begin().await?;
-        let key = (&case.operation.id, case.operation.fence);
+        let key = (&operation.id, operation.fence);
         let status = operation_leases::check_fence(&mut tx, key, now).await?;
         Ok(Self {
             tx,
             clock: &parts.clock,
-            case,
+            operation,
             now,
             status,
         })
     }
 
     async fn step(&mut self, step: &StepRow) -> Result<(), StoreError> {
-        operation_steps::update(&mut self.tx, &self.case.operation.id, step, self.now).await
+        operation_steps::update(&mut self.tx, &self.operation.id, step, self.now).await
     }
 
     async fn tell(&mut self, event: &NewEvent) -> Result<(), StoreError> {
-        let (tenant, operation) = (&self.case.tenant.id, &self.case.operation.id);
+        let (tenant, operation) = (&self.operation.tenant_id, &self.operation.id);
         events::append(&mut self.tx, tenant, Some(operation), event, self.now)
             .await
             .map(drop)
     }
 
-    async fn apply(&mut self, step: &str, effects: &Effects) -> Result<(), StoreError> {
-        apply(&mut self.tx, (self.clock, self.now), (self.case, step), effects).await
+    fn by<'b>(&self, step: &'b str) -> MadeBy<'b>
+    where
+        'a: 'b,
+    {
+        MadeBy {
+            operation: &self.operation.id,
+            step,
+        }
+    }
+
+    /// What a step is about to make stands in the ledger before it is made.
+    async fn begin_step(&mut self, label: &str, begin: &Begin) -> Result<(), StoreError> {
+        self.step(&begin.row()).await?;
+        if begin.status == StepStatus::Running {
+            for kind in begin.definition.makes {
+                let id = ResourceId::new(self.clock.uuid());
+                let by = self.by(begin.definition.name);
+                let of = (&self.operation.tenant_id, by);
+                resources::put_intended(&mut self.tx, &id, of, (*kind, label), self.now).await?;
+            }
+        }
+        match &begin.event {
+            Some(event) => self.tell(event).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn write(&mut self, wrote: &Wrote<'_>) -> Result<(), StoreError> {
+        match wrote {
+            Wrote::Nothing => Ok(()),
+            Wrote::Done {
+                row,
+                status,
+                effects,
+                cleared,
+            } => {
+                for position in *cleared {
+                    operation_steps::set_attempts(&mut self.tx, &self.operation.id, *position, 1).await?;
+                }
+                self.finish_step((row, *status), effects).await
+            }
+            Wrote::Retry { row, event } => {
+                self.step(row).await?;
+                // Of what is taken back nothing is tried again.
+                if row.status == StepStatus::Running && self.status == OperationStatus::Undoing {
+                    return Ok(());
+                }
+                self.tell(event).await
+            }
+            Wrote::Failed {
+                row,
+                error,
+                told,
+                undoing,
+            } => self.fail_step(row, error, (told, *undoing)).await,
+            Wrote::Dropped(rows) => {
+                for row in *rows {
+                    self.step(row).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn finish_step(
+        &mut self,
+        (row, status): (&StepRow, StepStatus),
+        effects: &Effects,
+    ) -> Result<(), StoreError> {
+        let by = self.by(&row.name);
+        resources::forget_intended(&mut self.tx, &self.operation.tenant_id, by).await?;
+        let mut done = StepRow {
+            status,
+            // What is taken back keeps why it failed: it is the only place where that stands.
+            error: row.error.clone().filter(|_| status == StepStatus::Undone),
+            ..row.clone()
+        };
+        if !effects.output.is_null() {
+            done.output = effects.output.clone();
+        }
+        self.step(&done).await?;
+        let at = (self.clock, self.now);
+        apply_rows(&mut self.tx, at, (self.operation, &row.name), effects).await
+    }
+
+    /// What steps that run side by side have to tell is told in the order of the plan: whoever is done before those that
+    /// come before it leaves it in its row, and the last of them tells it.
+    async fn tell_in_order(&mut self, case: &mut Case, wrote: &Wrote<'_>) -> Result<(), StoreError> {
+        let Wrote::Done {
+            row, status, effects, ..
+        } = wrote
+        else {
+            return Ok(());
+        };
+        let (before, after): (Vec<&StepRow>, Vec<&StepRow>) = case
+            .steps
+            .iter()
+            .filter(|other| other.position != row.position)
+            .partition(|other| other.position < row.position);
+        let is_done = |row: &&StepRow| row.status == StepStatus::Done;
+        if *status != StepStatus::Done || before.iter().all(is_done) {
+            let later = after
+                .into_iter()
+                .take_while(is_done)
+                .filter(|_| *status == StepStatus::Done);
+            let later: Vec<NewEvent> = later.flat_map(left_to_tell).collect();
+            for event in effects.events.iter().chain(&later) {
+                self.tell(event).await?;
+            }
+            return Ok(());
+        }
+        let done = case.steps.iter_mut().find(|other| other.position == row.position);
+        if let (Some(done), false) = (done, effects.events.is_empty()) {
+            if !done.output.is_object() {
+                done.output = serde_json::json!({});
+            }
+            done.output[TOLD_LATER] = serde_json::json!(effects.events);
+            self.step(done).await?;
+        }
+        Ok(())
+    }
+
+    async fn fail_step(
+        &mut self,
+        row: &StepRow,
+        error: &OperationError,
+        (told, undoing): (&[NewEvent], bool),
+    ) -> Result<(), StoreError> {
+        self.step(row).await?;
+        let id = &self.operation.id;
+        // Another one has failed before, or somebody wished it to be taken back: that is why it ends.
+        if undoing && self.status == OperationStatus::Undoing {
+            return Ok(());
+        }
+        for event in told {
+            self.tell(event).await?;
+        }
+        if undoing && self.status == OperationStatus::Running {
+            let turn = Transition {
+                to: OperationStatus::Undoing,
+                error: Some(error.clone()),
+                result: None,
+            };
+            operations::transition(&mut self.tx, id, &turn, self.now).await
+        } else {
+            operations::set_error(&mut self.tx, id, error).await
+        }
+    }
+
+    async fn follow(&mut self, case: &Case, then: &Then) -> Result<(), StoreError> {
+        match then {
+            Then::Wait => Ok(()),
+            Then::Begin(steps) => {
+                for begin in steps {
+                    self.begin_step(&case.tenant.label, begin).await?;
+                }
+                Ok(())
+            }
+            Then::End(ending, effects) => {
+                conclude_in(&mut self.tx, (self.clock, self.now), case, *ending, effects).await
+            }
+            Then::Release(run_at) => {
+                let key = (&self.operation.id, self.operation.fence);
+                operation_leases::release(&mut self.tx, key, *run_at, self.now).await
+            }
+        }
     }
 
     /// Everything is written and nothing of it lasts yet; then all of it does.
@@ -85,130 +312,43 @@ impl<'a> Held<'a> {
     }
 }
 
-/// Writes that a step is begun: what it is about to make stands in the ledger before it is made. Answers `false`, with
-/// nothing written, when somebody has wished meanwhile that the operation is taken back.
-pub(super) async fn begin_step(
+/// Where a step's row keeps what is told once those before it are done.
+const TOLD_LATER: &str = "told_later";
+
+fn left_to_tell(row: &StepRow) -> Vec<NewEvent> {
+    let left = row.output.get(TOLD_LATER).cloned().unwrap_or_default();
+    serde_json::from_value(left).unwrap_or_default()
+}
+
+/// Writes what became of a step and, in the same transaction, what follows: steps that are begun, the end of the operation,
+/// or its return to the queue. Answers both, and how the operation stands then.
+pub(super) async fn write(
     parts: &Parts,
-    case: &Case,
-    (definition, status): (&StepDefinition, StepStatus),
-    event: Option<NewEvent>,
-    row: &StepRow,
-) -> Result<bool, StoreError> {
-    let mut held = Held::begin(parts, case).await?;
-    if status == StepStatus::Running && held.status == OperationStatus::Undoing {
-        return Ok(false);
-    }
-    held.step(&StepRow {
-        status,
-        attempts: row.attempts + 1,
-        ..row.clone()
-    })
-    .await?;
-    if status == StepStatus::Running {
-        for kind in definition.makes {
-            let (id, by) = (
-                ResourceId::new(parts.clock.uuid()),
-                made_by(case, definition.name),
-            );
-            let line = (*kind, case.tenant.label.as_str());
-            resources::put_intended(&mut held.tx, &id, (&case.tenant.id, by), line, held.now).await?;
+    operation: &OperationRow,
+    wrote: &Wrote<'_>,
+    then_of: &ThenOf<'_>,
+) -> Result<(Case, Then), StoreError> {
+    let mut held = Held::begin(parts, operation).await?;
+    held.write(wrote).await?;
+    let mut case = load_in(&mut held.tx, &operation.id).await?;
+    held.tell_in_order(&mut case, wrote).await?;
+    let then = then_of(&case);
+    held.follow(&case, &then).await?;
+    if let Then::Begin(steps) = &then {
+        for begin in steps {
+            case.steps[begin.at] = begin.row();
         }
     }
-    if let Some(event) = &event {
-        held.tell(event).await?;
-    }
-    held.commit("beginning").await?;
-    Ok(true)
-}
-
-/// Writes what a step did, run or taken back; answers how the operation stands then. Where that was the last one, its end
-/// is written with it, if `ending_of` is there to say what that means.
-pub(super) async fn finish_step(
-    parts: &Parts,
-    case: &Case,
-    (row, status): (&StepRow, StepStatus),
-    effects: &Effects,
-    ending_of: Option<&EndingOf<'_>>,
-) -> Result<(Case, Option<Ending>), StoreError> {
-    let mut held = Held::begin(parts, case).await?;
-    let by = made_by(case, &row.name);
-    resources::forget_intended(&mut held.tx, &case.tenant.id, by).await?;
-    let output = if effects.output.is_null() {
-        &row.output
-    } else {
-        &effects.output
+    let place = match (wrote, &then) {
+        (Wrote::Done { .. }, _) => "recording",
+        (Wrote::Retry { .. }, _) => "retrying",
+        (Wrote::Failed { .. }, _) => "failing",
+        (Wrote::Dropped(_), _) | (Wrote::Nothing, Then::Release(_) | Then::Wait) => "giving-back",
+        (Wrote::Nothing, Then::Begin(_)) => "beginning",
+        (Wrote::Nothing, Then::End(..)) => "concluding",
     };
-    held.step(&StepRow {
-        status,
-        output: output.clone(),
-        // What is taken back keeps why it failed: it is the only place where that stands.
-        error: row.error.clone().filter(|_| status == StepStatus::Undone),
-        ..row.clone()
-    })
-    .await?;
-    held.apply(&row.name, effects).await?;
-    let after = load_in(&mut held.tx, &case.operation.id).await?;
-    let end = ending_of.and_then(|ending_of| ending_of(&after));
-    if let Some((ending, effects)) = &end {
-        conclude_in(&mut held.tx, (&parts.clock, held.now), &after, *ending, effects).await?;
-    }
-    held.commit("recording").await?;
-    Ok((after, end.map(|(ending, _)| ending)))
-}
-
-/// How an operation that stands so ends, and what is written then; `None` while something is left to do.
-pub(super) type EndingOf<'a> = dyn Fn(&Case) -> Option<(Ending, Effects)> + Send + Sync + 'a;
-
-/// Writes that a step is tried again at `run_at`, and gives the operation back to the queue.
-pub(super) async fn retry_step(
-    parts: &Parts,
-    case: &Case,
-    row: &StepRow,
-    (event, run_at): (&NewEvent, Time),
-) -> Result<(), StoreError> {
-    let mut held = Held::begin(parts, case).await?;
-    held.step(row).await?;
-    held.tell(event).await?;
-    let key = (&case.operation.id, case.operation.fence);
-    operation_leases::release(&mut held.tx, key, run_at, held.now).await?;
-    held.commit("retrying").await
-}
-
-/// Writes that a step failed for good. The operation stays with the worker, which asks what comes next.
-pub(super) async fn fail_step(
-    parts: &Parts,
-    case: &Case,
-    row: &StepRow,
-    (error, told, undoing): (&OperationError, &[NewEvent], bool),
-) -> Result<(), StoreError> {
-    let mut held = Held::begin(parts, case).await?;
-    held.step(row).await?;
-    for event in told {
-        held.tell(event).await?;
-    }
-    let id = &case.operation.id;
-    if undoing && held.status == OperationStatus::Running {
-        let turn = Transition {
-            to: OperationStatus::Undoing,
-            error: Some(error.clone()),
-            result: None,
-        };
-        operations::transition(&mut held.tx, id, &turn, held.now).await?;
-    } else {
-        operations::set_error(&mut held.tx, id, error).await?;
-    }
-    held.commit("failing").await
-}
-
-/// Gives an operation back without having done anything, at a stop of the server. The try does not count.
-pub(super) async fn give_back(parts: &Parts, case: &Case, row: Option<&StepRow>) -> Result<(), StoreError> {
-    let mut held = Held::begin(parts, case).await?;
-    if let Some(row) = row {
-        held.step(row).await?;
-    }
-    let key = (&case.operation.id, case.operation.fence);
-    operation_leases::release(&mut held.tx, key, held.now, held.now).await?;
-    held.commit("giving-back").await
+    held.commit(place).await?;
+    Ok((case, then))
 }
 
 /// Writes the end of an operation: its state, the tenant's state and the last events, all or nothing.
@@ -218,7 +358,7 @@ pub(super) async fn conclude(
     ending: Ending,
     effects: &Effects,
 ) -> Result<(), StoreError> {
-    let mut held = Held::begin(parts, case).await?;
+    let mut held = Held::begin(parts, &case.operation).await?;
     conclude_in(&mut held.tx, (&parts.clock, held.now), case, ending, effects).await?;
     held.commit("concluding").await
 }
@@ -231,7 +371,10 @@ pub(super) async fn conclude_in(
     ending: Ending,
     effects: &Effects,
 ) -> Result<(), StoreError> {
-    apply(tx, at, (case, "end"), effects).await?;
+    apply_rows(tx, at, (&case.operation, "end"), effects).await?;
+    for event in &effects.events {
+        events::append(tx, &case.tenant.id, Some(&case.operation.id), event, at.1).await?;
+    }
     let end = Transition {
         to: match ending {
             Ending::Succeeded => OperationStatus::Succeeded,
@@ -244,84 +387,4 @@ pub(super) async fn conclude_in(
         result: effects.result.clone(),
     };
     operations::transition(tx, &case.operation.id, &end, at.1).await
-}
-
-fn made_by<'a>(case: &'a Case, step: &'a str) -> MadeBy<'a> {
-    MadeBy {
-        operation: &case.operation.id,
-        step,
-    }
-}
-
-/// Writes effects in the order in which they depend on each other: rows, ledger, state, events.
-async fn apply(
-    tx: &mut Tx,
-    (clock, now): (&Clock, Time),
-    (case, step): (&Case, &str),
-    effects: &Effects,
-) -> Result<(), StoreError> {
-    let tenant = &case.tenant.id;
-    for change in &effects.changes {
-        apply_change(tx, case, change, now).await?;
-    }
-    for (kind, external_id) in &effects.made {
-        let (id, by) = (ResourceId::new(clock.uuid()), made_by(case, step));
-        resources::put(tx, &id, (tenant, by), (kind, external_id), now).await?;
-    }
-    for kind in &effects.gone_kinds {
-        resources::set_kind_removed(tx, tenant, kind, now).await?;
-    }
-    for (kind, external_id) in &effects.gone {
-        resources::set_removed(tx, tenant, (kind, external_id), now).await?;
-    }
-    if let Some(status) = effects.status {
-        tenants::set_status(tx, tenant, status, now).await?;
-    }
-    for event in &effects.events {
-        events::append(tx, tenant, Some(&case.operation.id), event, now).await?;
-    }
-    Ok(())
-}
-
-async fn apply_change(tx: &mut Tx, case: &Case, change: &Change, now: Time) -> Result<(), StoreError> {
-    let tenant = &case.tenant.id;
-    match change {
-        Change::Release(release) => {
-            // The image was verified to be there; older releases of it can run again too.
-            releases::set_kept(tx, tenant, &release.digest).await?;
-            releases::insert(tx, tenant, release).await
-        }
-        Change::ReleaseFailed(number) => {
-            releases::set_status(tx, tenant, *number, ReleaseStatus::Failed).await
-        }
-        Change::ReleaseActive(number) => releases::activate(tx, tenant, *number, now).await,
-        Change::Migrations(number, mark) => releases::set_migrations(tx, tenant, *number, mark).await,
-        Change::Machine(number, id) => releases::set_machine(tx, tenant, *number, id.as_deref()).await,
-        Change::LoginSlot(slot) => tenants::set_login_slot(tx, tenant, *slot, now).await,
-        Change::Jwt(jwt) => tenant_life::set_jwt(tx, tenant, jwt, now).await,
-        Change::Sessions(sessions) => edge_sessions::set(tx, tenant, sessions.as_ref(), now).await,
-        Change::Memory(memory_mb) => tenants::set_memory(tx, tenant, *memory_mb, now).await,
-        Change::TenantKey(key) => {
-            let row = TenantKeyRow {
-                master_version: key.master_version,
-                sealed_key: key.sealed_key.clone(),
-            };
-            tenant_keys::insert(tx, tenant, &row, now).await
-        }
-        Change::Secret(scope, row) => secret_versions::insert(tx, tenant, *scope, row).await,
-        Change::Grant(grant) => credential_grants::insert(tx, tenant, grant).await,
-        Change::RevokeGrants => credential_grants::remove_all(tx, tenant).await,
-        Change::Receipt(body) => receipts::put(tx, (tenant, &case.tenant.owner_id), body, now).await,
-        Change::ForgetSecrets => {
-            credential_grants::remove_all(tx, tenant).await?;
-            secret_versions::remove_all(tx, tenant).await?;
-            tenant_keys::remove(tx, tenant).await
-        }
-        Change::ForgetObserved => {
-            log_positions::remove_all(tx, tenant).await?;
-            log_chunks::remove_all(tx, tenant).await?;
-            metric_blocks::remove_all(tx, tenant).await
-        }
-        Change::GiveBackNames => tenants::give_back_names(tx, tenant, now).await,
-    }
 }

@@ -25,15 +25,18 @@ pub(super) struct StepDefinition {
     pub(super) makes: &'static [&'static str],
     /// Whether its output is used again when a failed operation is retried.
     pub(super) keep: bool,
+    /// The steps that must be done before it; all those before it where it names none.
+    pub(super) needs: Option<&'static [&'static str]>,
 }
 
-/// A step that leaves nothing behind.
+/// A step that leaves nothing behind, after all those before it.
 pub(super) const fn step(name: &'static str) -> StepDefinition {
     StepDefinition {
         name,
         undo: false,
         makes: &[],
         keep: false,
+        needs: None,
     }
 }
 
@@ -56,6 +59,12 @@ impl StepDefinition {
         self.keep = true;
         self
     }
+
+    /// The same, begun as soon as these steps are done, beside whatever else is under way. They come before it.
+    pub(super) const fn after(mut self, needs: &'static [&'static str]) -> Self {
+        self.needs = Some(needs);
+        self
+    }
 }
 
 /// How an operation ends.
@@ -74,14 +83,23 @@ pub(super) enum Ending {
 }
 
 /// What to do now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Run the step at this position.
-    Run(usize),
+    /// Run the steps at these positions, side by side.
+    Run(Vec<usize>),
     /// Take back the step at this position.
     Undo(usize),
     /// Nothing is left to do.
     Finish(Ending),
+}
+
+/// What the decision must know of a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Rule {
+    /// Whether it can be taken back.
+    pub(super) undo: bool,
+    /// The positions of what must be done before it, all of them earlier ones.
+    pub(super) needs: Vec<usize>,
 }
 
 /// How an operation stands, in what matters for the decision.
@@ -95,12 +113,11 @@ pub(super) struct Standing<'a> {
     pub(super) failed: bool,
 }
 
-/// Decides what comes next. `undo` says of every step whether it can be taken back; from position `pivot` on
-/// a failure is not taken back any more.
-pub(super) fn next(undo: &[bool], pivot: usize, standing: Standing<'_>) -> Next {
+/// Decides what comes next; from position `pivot` on a failure is not taken back any more. Taking back goes from the last
+/// step to the first, one at a time: nothing is taken away that a later step still stands on.
+pub(super) fn next(rules: &[Rule], pivot: usize, standing: Standing<'_>) -> Next {
     let log = standing.log;
-    let forward = log.iter().position(|status| *status != StepStatus::Done);
-    let stopped = forward.filter(|at| log[*at] == StepStatus::Failed);
+    let stopped = log.iter().position(|status| *status == StepStatus::Failed);
     let turned = log.iter().any(|status| {
         matches!(
             status,
@@ -108,28 +125,42 @@ pub(super) fn next(undo: &[bool], pivot: usize, standing: Standing<'_>) -> Next 
         )
     });
     if !standing.undoing && !turned {
-        match (forward, stopped) {
-            (None, _) => return Next::Finish(Ending::Succeeded),
-            (Some(_), Some(at)) if at >= pivot => return Next::Finish(Ending::Stuck),
-            (Some(at), None) => return Next::Run(at),
-            (Some(_), Some(_)) => {}
+        match stopped {
+            Some(at) if at >= pivot => return Next::Finish(Ending::Stuck),
+            Some(_) => {}
+            None => {
+                let ready = ready(rules, log);
+                return match ready.is_empty() {
+                    true => Next::Finish(Ending::Succeeded),
+                    false => Next::Run(ready),
+                };
+            }
         }
     }
     if log.contains(&StepStatus::UndoFailed) {
         return Next::Finish(Ending::Stuck);
     }
-    let left = log.iter().zip(undo).rposition(|(status, undo)| {
+    let left = log.iter().zip(rules).rposition(|(status, rule)| {
         let left_something = matches!(
             status,
             StepStatus::Running | StepStatus::Done | StepStatus::Failed | StepStatus::Undoing
         );
-        *undo && left_something
+        rule.undo && left_something
     });
     match left {
         Some(at) => Next::Undo(at),
         None if standing.failed => Next::Finish(Ending::Failed),
         None => Next::Finish(Ending::Undone),
     }
+}
+
+/// The steps that are not done, and whatever they need is. The first that is not done is always one of them.
+fn ready(rules: &[Rule], log: &[StepStatus]) -> Vec<usize> {
+    let is_done = |at: &usize| log.get(*at) == Some(&StepStatus::Done);
+    let open = rules.iter().enumerate().filter(|(at, _)| !is_done(at));
+    open.filter(|(_, rule)| rule.needs.iter().all(is_done))
+        .map(|(at, _)| at)
+        .collect()
 }
 
 /// One kind of operation.
@@ -229,155 +260,4 @@ pub(super) fn saga_of(kind: &str) -> Option<&'static dyn Saga> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use super::{Ending, KINDS, Next, Standing, next, saga_of};
-    use crate::server::store::operation_steps::StepStatus::{
-        self, Done, Failed, Running, UndoFailed, Undoing, Undone, Waiting,
-    };
-
-    type State = (Vec<StepStatus>, bool, bool);
-
-    /// Whether something of the step may be there.
-    fn left(status: StepStatus) -> bool {
-        matches!(status, Running | Done | Failed | Undoing | UndoFailed)
-    }
-
-    fn decide(undo: &[bool], pivot: usize, (log, undoing, failed): &State) -> Next {
-        let standing = Standing {
-            log,
-            undoing: *undoing,
-            failed: *failed,
-        };
-        next(undo, pivot, standing)
-    }
-
-    fn check(undo: &[bool], pivot: usize, state: &State, what: Next) {
-        let log = &state.0;
-        let undoable = |from: usize| (from..log.len()).filter(|at| undo[*at] && left(log[*at])).count();
-        match what {
-            Next::Run(at) => {
-                assert!(log[..at].iter().all(|status| *status == Done), "{state:?}");
-                assert!(matches!(log[at], Waiting | Running), "{state:?}");
-                assert!(log[at + 1..].iter().all(|status| *status == Waiting), "{state:?}");
-                assert!(!state.1, "{state:?}");
-            }
-            Next::Undo(at) => {
-                assert!(undo[at] && log[at] != UndoFailed, "{state:?}");
-                assert_eq!(undoable(at + 1), 0, "the last one first: {state:?}");
-                let past = log.iter().skip(pivot).any(|status| *status == Failed);
-                assert!(!past || state.1, "no way back after the pivot: {state:?}");
-            }
-            Next::Finish(Ending::Succeeded) => assert!(log.iter().all(|status| *status == Done)),
-            Next::Finish(ending @ (Ending::Failed | Ending::Undone)) => {
-                assert_eq!(undoable(0), 0, "nothing is left: {state:?}");
-                assert_eq!(ending == Ending::Failed, state.2, "{state:?}");
-            }
-            Next::Finish(Ending::Stuck) => {
-                let past = log.iter().skip(pivot).any(|status| *status == Failed);
-                assert!(past || log.contains(&UndoFailed), "{state:?}");
-            }
-            Next::Finish(Ending::Abandoned) => panic!("only people abandon: {state:?}"),
-        }
-    }
-
-    /// Everything that can follow: a step is done, fails for good, or its worker dies in the middle.
-    fn follow(pivot: usize, (log, undoing, failed): &State, what: Next) -> Vec<State> {
-        let with = |at: usize, status| {
-            let mut log = log.clone();
-            log[at] = status;
-            log
-        };
-        match what {
-            Next::Finish(_) => Vec::new(),
-            Next::Run(at) => vec![
-                (with(at, Done), *undoing, *failed),
-                (with(at, Running), *undoing, *failed),
-                (with(at, Failed), at < pivot, true),
-            ],
-            Next::Undo(at) => vec![
-                (with(at, Undone), true, *failed),
-                (with(at, Undoing), true, *failed),
-                (with(at, UndoFailed), true, *failed),
-            ],
-        }
-    }
-
-    #[test]
-    fn every_reachable_log_of_five_steps_is_decided_rightly() {
-        let mut seen_endings = HashSet::new();
-        for mask in 0..32_u32 {
-            let undo: Vec<bool> = (0..5).map(|at| mask & (1 << at) != 0).collect();
-            for pivot in 0..=5 {
-                let mut open: Vec<State> = vec![(vec![Waiting; 5], false, false)];
-                let mut seen: HashSet<State> = HashSet::new();
-                while let Some(state) = open.pop() {
-                    if !seen.insert(state.clone()) {
-                        continue;
-                    }
-                    let what = decide(&undo, pivot, &state);
-                    check(&undo, pivot, &state, what);
-                    if let Next::Finish(ending) = what {
-                        seen_endings.insert(format!("{ending:?}"));
-                    }
-                    open.extend(follow(pivot, &state, what));
-                    // Somebody may wish it to be taken back at any time before the pivot.
-                    if !state.1 && !state.2 {
-                        open.push((state.0.clone(), true, false));
-                    }
-                }
-            }
-        }
-        assert_eq!(seen_endings.len(), 4, "{seen_endings:?}");
-    }
-
-    #[test]
-    fn every_way_ends() {
-        for pivot in 0..=4 {
-            for fail_at in 0..=4 {
-                let (undo, mut state) = ([true; 4], (vec![Waiting; 4], false, false));
-                let mut turns = 0;
-                loop {
-                    let what = decide(&undo, pivot, &state);
-                    let Some(first) = follow(pivot, &state, what)
-                        .into_iter()
-                        .nth(if what == Next::Run(fail_at) { 2 } else { 0 })
-                    else {
-                        break;
-                    };
-                    state = first;
-                    turns += 1;
-                    assert!(turns <= 8, "pivot {pivot}, failure at {fail_at}: {state:?}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn stored_names_are_permanent() {
-        let mut lines = Vec::new();
-        for kind in KINDS {
-            let saga = saga_of(kind).expect("a saga of every kind");
-            let names: Vec<&str> = saga.steps().iter().map(|step| step.name).collect();
-            assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len(), "{kind}");
-            lines.push(format!("{kind}: {}", names.join(" ")));
-        }
-        insta::assert_snapshot!(lines.join("\n"), @"
-        create-tenant: start generate-secrets create-app create-volume allocate-addresses create-database store-secrets add-certificate
-        deploy: start verify-image create-release pull release-command start-machine wait-ready switch-traffic drain-old
-        rollback: start verify-image create-release pull start-machine wait-ready switch-traffic drain-old
-        restart: start create-release pull start-machine wait-ready switch-traffic drain-old
-        apply-secrets: start create-release pull start-machine wait-ready switch-traffic drain-old
-        change-memory: start create-release pull start-machine wait-ready switch-traffic drain-old
-        delete-tenant: start stop-machines detach-edge drop-database remove-volume remove-app remove-images destroy-secrets verify-absent
-        suspend: stop-machines refuse-connections
-        activate: allow-connections pull start-machine wait-ready switch-traffic
-        rotate-credentials: start generate-password create-login create-release pull start-machine wait-ready switch-traffic drain-old lock-old-login drop-old-login store-secrets
-        repair: stop-cut-off restore-networks restore-route pull start-machine wait-ready switch-traffic remove-surplus
-        set-sessions: tell-edge
-        rotate-jwt-secret: start generate-secret create-release pull start-machine wait-ready switch-traffic drain-old store-secrets
-        end-jwt-overlap: start create-release pull start-machine wait-ready switch-traffic drain-old
-        ");
-    }
-}
+mod tests;

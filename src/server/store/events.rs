@@ -1,5 +1,8 @@
 //! Table `events`: the numbered lines of a tenant's history. SSE replays this table and nothing else.
 
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::api::event::Event;
@@ -9,10 +12,10 @@ use crate::server::store::row::{Row, Value};
 use crate::server::store::{StoreError, Tx};
 
 /// A line that is to be written.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NewEvent {
     /// A name of the contract's table.
-    pub event: &'static str,
+    pub event: Cow<'static, str>,
     /// For people; nothing secret.
     pub message: String,
     /// More, by event; nothing secret.
@@ -24,7 +27,7 @@ impl NewEvent {
     #[must_use]
     pub fn new(event: &'static str, message: impl Into<String>) -> Self {
         Self {
-            event,
+            event: Cow::Borrowed(event),
             message: message.into(),
             detail: Json::Object(serde_json::Map::new()),
         }
@@ -73,7 +76,7 @@ pub async fn append(
         seq: written.u64("seq")?,
         tenant_id: tenant.clone(),
         operation_id: operation.cloned(),
-        event: new.event.to_owned(),
+        event: new.event.clone().into_owned(),
         status: written.text("status")?,
         message: new.message.clone(),
         at: now,
@@ -89,7 +92,7 @@ fn arguments(
     vec![
         tenant.as_str().into(),
         operation.map(OperationId::as_str).into(),
-        new.event.into(),
+        new.event.as_ref().into(),
         new.message.as_str().into(),
         new.detail.to_string().into(),
         now.into(),

@@ -137,13 +137,15 @@ pub async fn forget_intended(tx: &mut Tx, tenant: &TenantId, by: MadeBy<'_>) -> 
     Ok(())
 }
 
-/// The ledger of a tenant, oldest line first.
+/// The ledger of a tenant, in the order in which the plans have it: what is made side by side is there in any order.
 ///
 /// # Errors
 /// The database fails or a row is bad.
 pub async fn list(tx: &mut Tx, tenant: &TenantId) -> Result<Vec<Resource>, StoreError> {
     tx.fetch_all(
-        "SELECT * FROM resources WHERE tenant_id = $1 ORDER BY id",
+        "SELECT * FROM resources WHERE tenant_id = $1 ORDER BY operation_id, (
+             SELECT position FROM operation_steps WHERE operation_steps.operation_id = resources.operation_id
+                 AND operation_steps.name = resources.step), id",
         vec![tenant.as_str().into()],
     )
     .await?

@@ -40,6 +40,9 @@ pub enum WorldError {
     },
 }
 
+/// How often a call that waits for others looks for them.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(3);
+
 /// What the fakes share. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct World(Arc<Inner>);
@@ -129,9 +132,13 @@ impl World {
         method: &'static str,
         act: impl FnOnce(&mut State) -> Result<T, E>,
     ) -> Result<T, E> {
-        let planned = self
-            .change(|state| state.count_call(method))
+        let (planned, mut is_held) = self
+            .change(|state| (state.count_call(method), state.is_held(method)))
             .map_err(Broken::from)?;
+        while is_held {
+            tokio::time::sleep(LOOK_EVERY).await;
+            is_held = self.peek(|state| state.is_held(method)).map_err(Broken::from)?;
+        }
         match planned {
             Some(Fault::Retry) => return Err(Broken::Retry { method }.into()),
             Some(Fault::Fatal) => return Err(Broken::Fatal { method }.into()),
@@ -156,6 +163,22 @@ impl World {
     /// The file cannot be read or written.
     pub fn plan(&self, method: &str, nth: u64, fault: Fault) -> Result<(), WorldError> {
         self.change(|state| state.plan(method, nth, fault))
+    }
+
+    /// From now on calls of `method` wait until each of `others` was called as well. Their effects, and what is planned for
+    /// them, come after that.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn hold(&self, method: &str, others: &[&str]) -> Result<(), WorldError> {
+        self.change(|state| {
+            for other in others {
+                let so_far = state.calls.get(*other).copied().unwrap_or(0);
+                state
+                    .gates
+                    .push((method.to_owned(), (*other).to_owned(), so_far + 1));
+            }
+        })
     }
 
     /// How often `method` was called.
@@ -261,6 +284,18 @@ mod tests {
                 .change(|state| state.images.contains("image"))
                 .expect("read")
         );
+    }
+
+    #[tokio::test]
+    async fn a_held_call_waits_for_the_others() {
+        let world = World::in_memory();
+        world.hold("edge.join", &["edge.know"]).expect("planned");
+        let call = |method| world.call(method, |_| Ok::<_, Broken>(()));
+        let mut held = Box::pin(call("edge.join"));
+        let waited = tokio::time::timeout(std::time::Duration::from_millis(30), &mut held).await;
+        assert!(waited.is_err(), "nobody has called the other one");
+        assert!(call("edge.know").await.is_ok());
+        assert!(held.await.is_ok());
     }
 
     #[test]

@@ -13,6 +13,9 @@ pub struct State {
     pub calls: BTreeMap<String, u64>,
     /// What shall still go wrong: method, number of the call, fault.
     pub faults: Vec<(String, u64, Fault)>,
+    /// Calls that wait until others were made: method, the other one, how often it must have been called.
+    #[serde(default)]
+    pub gates: Vec<(String, String, u64)>,
     /// What goes wrong by chance.
     #[serde(default)]
     pub chaos: Option<Chaos>,
@@ -28,6 +31,9 @@ pub struct State {
     pub commands: BTreeMap<String, Command>,
     /// Tenant databases by tenant id.
     pub databases: BTreeMap<String, Database>,
+    /// Labels that the edge knows.
+    #[serde(default)]
+    pub known: BTreeSet<String>,
     /// Routes of the edge: label and network.
     pub routes: BTreeMap<String, String>,
     /// What becomes of a label's requests at the edge: `v7`, `held`, `suspended`, `nobody`.
@@ -179,6 +185,14 @@ impl State {
     pub fn plan(&mut self, method: &str, nth: u64, fault: Fault) {
         let so_far = self.calls.get(method).copied().unwrap_or(0);
         self.faults.push((method.to_owned(), so_far + nth, fault));
+    }
+
+    /// Whether a call of `method` waits for others.
+    #[must_use]
+    pub fn is_held(&self, method: &str) -> bool {
+        self.gates.iter().any(|(held, other, count)| {
+            held == method && self.calls.get(other).copied().unwrap_or(0) < *count
+        })
     }
 
     /// A number for something new.

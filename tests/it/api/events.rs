@@ -84,8 +84,8 @@ fn events(caller: &Client, tenant: &str, query: &str) -> RequestBuilder {
 /// Makes a creation take about three seconds.
 fn slow(api: &Api) {
     let world = api.server.world();
-    for call in ["provider.create_app", "databases.create", "edge.attach"] {
-        world.plan(call, 1, Fault::Delay { millis: 1000 }).expect("plans");
+    for call in ["provider.create_app", "databases.create", "edge.join"] {
+        world.plan(call, 1, Fault::Delay { millis: 1500 }).expect("plans");
     }
 }
 

@@ -107,9 +107,13 @@ async fn a_creation_goes_on_after_the_server_was_killed() {
         "provider.create_app",
         "provider.create_volume",
         "databases.create",
-        "edge.attach",
+        "edge.join",
     ] {
-        world.plan(call, 1, Fault::Delay { millis: 900 }).expect("plans");
+        for nth in 1..=3 {
+            world
+                .plan(call, nth, Fault::Delay { millis: 900 })
+                .expect("plans");
+        }
     }
     let bought = api.owner.checkout("acme").await;
     for _ in 0..3 {

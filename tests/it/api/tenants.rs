@@ -380,6 +380,14 @@ async fn a_creation_that_failed_is_tried_again() {
     world
         .plan("databases.create", 1, systemprompt::server::world::Fault::Fatal)
         .expect("plans");
+    // Whatever runs beside it is begun by then.
+    let beside = [
+        "provider.create_volume",
+        "edge.join",
+        "databases.attach",
+        "edge.certificate",
+    ];
+    world.hold("databases.create", &beside).expect("plans");
     let bought = api.owner.post("/api/v1/checkout", &free("acme")).await;
     let failed = api.owner.finished(&bought).await;
     assert_eq!(failed["status"], "failed", "{failed:#}");

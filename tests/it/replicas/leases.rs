@@ -34,12 +34,23 @@ async fn holder(client: &Client, tenant: &str) -> Option<u32> {
 async fn a_paused_worker_is_fenced_off_and_its_work_is_done_once() {
     let Some(pair) = Pair::start() else { return };
     let world = pair.api.server.world();
-    let slow = Fault::Delay { millis: 3000 };
+    let slow = Fault::Delay { millis: 8000 };
     world.plan("provider.create_volume", 1, slow).expect("planned");
     let bought = pair.at(0).checkout("acme").await;
     assert_eq!(bought.status, 201, "{}", bought.text());
     let tenant = format!("/api/v1/tenants/{}", text(&bought.json()["tenant_id"]));
     while world.calls("provider.create_volume").expect("the world") == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // What runs beside it is over: whoever is paused in the middle of a write holds what others wait for.
+    let path = format!("/api/v1/operations/{}", text(&bought.json()["operation_id"]));
+    loop {
+        let operation = pair.at(0).read(&path).await;
+        let steps = operation["steps"].as_array().expect("the steps").clone();
+        let done = steps.iter().filter(|step| step["status"] == "done").count();
+        if done + 1 == steps.len() {
+            break;
+        }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let paused = holder(&pair.at(0), &tenant).await.expect("somebody holds it");

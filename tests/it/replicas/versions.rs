@@ -90,7 +90,7 @@ async fn an_older_server_leaves_what_it_does_not_know_and_does_the_rest() {
     pair.api.server.up_one(0, &[]);
     for bought in [&begun, &waiting] {
         let ended = older.succeeded(bought).await;
-        assert_eq!(ended["steps"][7]["name"], "add-certificate");
+        assert_eq!(ended["steps"][9]["name"], "add-certificate");
         let tenant = format!("/api/v1/tenants/{}", text(&bought.json()["tenant_id"]));
         let events = older.list(&format!("{tenant}/events?limit=200")).await;
         let numbers: Vec<u64> = events.iter().filter_map(|event| event["seq"].as_u64()).collect();

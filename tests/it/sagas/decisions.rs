@@ -350,7 +350,7 @@ fn what_an_older_server_has_queued_is_done_as_it_was_planned() {
     let (row, steps) = block_on(rig.operation(&id));
     assert_eq!(
         (row.status, steps.len()),
-        (OperationStatus::Succeeded, 7),
+        (OperationStatus::Succeeded, 9),
         "{:?}",
         row.error
     );

@@ -14,3 +14,4 @@ mod replicas;
 pub(crate) mod rig;
 mod rollback;
 mod rotate_jwt;
+mod side_by_side;

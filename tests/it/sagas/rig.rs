@@ -218,15 +218,21 @@ impl Rig {
         let died = runtime.block_on(async {
             let parts = self.parts().await;
             let store = parts.store.clone();
+            let is_held = hold.is_some();
             let (provision, dies) = match hold {
                 Some((hold, dies)) => (Provision::held(parts, hold), dies),
                 None => (Provision::new(parts), Arc::new(tokio::sync::Notify::new())),
+            };
+            // The end is written before the last checkpoints are passed.
+            let last = match is_held {
+                true => Duration::from_millis(100),
+                false => Duration::ZERO,
             };
             provision.start().await.expect("started");
             let died = tokio::select! {
                 biased;
                 () = dies.notified() => true,
-                () = rested(&store, operation) => false,
+                () = rested(&store, operation) => tokio::time::timeout(last, dies.notified()).await.is_ok(),
             };
             if !died {
                 provision.stop().await;

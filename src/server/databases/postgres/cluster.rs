@@ -129,6 +129,8 @@ impl Cluster {
     /// Lets a tenant's network reach the server.
     pub(super) async fn attach(&self, network: &str) -> Result<(), DatabaseError> {
         if let Place::Managed(managed) = &self.0.place {
+            // Its container is made where it is not there yet.
+            self.options().await?;
             managed
                 .engine
                 .connect(network, &managed.name(), &[ALIAS.to_owned()])

@@ -59,6 +59,14 @@ impl PostgresDatabases {
         Ok(session)
     }
 
+    /// Inside of the tenant's database.
+    async fn open_schema(&self, names: &Names) -> Result<(), DatabaseError> {
+        let mut inside = self.cluster.connect_to(names.database.as_str()).await?;
+        let opened = sql::open_schema(&mut inside, names).await;
+        let _ = inside.close().await;
+        opened.map_err(|source| failed("open the schema of the tenant's database", source))
+    }
+
     fn verifier(&self, password: &SecretText) -> Result<SecretText, DatabaseError> {
         scram::verifier(password, &self.cluster.clock().random::<16>(), scram::ITERATIONS).map_err(|source| {
             DatabaseError::Fatal {
@@ -111,14 +119,13 @@ impl TenantDatabases for PostgresDatabases {
         sql::make_database(&mut session, &names)
             .await
             .map_err(|source| failed("make the tenant's database", source))?;
-        let mut inside = self.cluster.connect_to(names.database.as_str()).await?;
-        let opened = sql::open_schema(&mut inside, &names).await;
-        let _ = inside.close().await;
-        opened.map_err(|source| failed("open the schema of the tenant's database", source))?;
         let role = names.login(login);
-        sql::make_login(&mut session, &names, role, &verifier)
-            .await
-            .map_err(|source| failed("make the tenant's login", source))?;
+        let (opened, made) = tokio::join!(
+            self.open_schema(&names),
+            sql::make_login(&mut session, &names, role, &verifier),
+        );
+        opened?;
+        made.map_err(|source| failed("make the tenant's login", source))?;
         if let Some(network) = network {
             self.cluster.attach(network).await?;
         }
@@ -129,6 +136,20 @@ impl TenantDatabases for PostgresDatabases {
             ("database-role", made(role)),
             ("database", made(&names.database)),
         ])
+    }
+
+    async fn attach(&self, network: Option<&str>) -> Result<(), DatabaseError> {
+        match network {
+            Some(network) => self.cluster.attach(network).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn detach(&self, network: Option<&str>) -> Result<(), DatabaseError> {
+        match network {
+            Some(network) => self.cluster.detach(network).await,
+            None => Ok(()),
+        }
     }
 
     fn url(&self, tenant: &TenantId, login: LoginSlot, password: &SecretText) -> SecretText {

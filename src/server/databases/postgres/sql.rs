@@ -73,27 +73,33 @@ async fn is_superuser(connection: &mut PgConnection) -> Result<bool, sqlx::Error
         .await
 }
 
+/// Statements that take effect together: one round trip, and one flush of the server's log.
+async fn run_all(connection: &mut PgConnection, statements: &[String]) -> Result<(), sqlx::Error> {
+    run(connection, statements.join(";\n")).await
+}
+
 /// A provisioner that is no superuser must be a member of what it hands on.
-async fn join(connection: &mut PgConnection, role: &Identifier) -> Result<(), sqlx::Error> {
-    if is_superuser(connection).await? {
-        return Ok(());
-    }
-    run(connection, format!("GRANT {} TO CURRENT_USER", role.quoted())).await
+fn join(role: &Identifier, is_superuser: bool) -> Option<String> {
+    (!is_superuser).then(|| format!("GRANT {} TO CURRENT_USER", role.quoted()))
 }
 
 /// The roles that own: neither can log in.
 pub(super) async fn make_owners(connection: &mut PgConnection, names: &Names) -> Result<(), sqlx::Error> {
+    let is_superuser = is_superuser(connection).await?;
+    let mut statements = Vec::new();
     for role in [&names.owner, &names.app] {
         if !has_role(connection, role).await? {
-            let statement = format!(
+            statements.push(format!(
                 "CREATE ROLE {} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS",
                 role.quoted()
-            );
-            make(connection, statement).await?;
+            ));
         }
-        join(connection, role).await?;
+        statements.extend(join(role, is_superuser));
     }
-    Ok(())
+    match statements.is_empty() {
+        true => Ok(()),
+        false => run_all(connection, &statements).await,
+    }
 }
 
 /// The tenant's database, closed to everybody but its own logins.
@@ -106,24 +112,16 @@ pub(super) async fn make_database(connection: &mut PgConnection, names: &Names) 
         );
         make(connection, statement).await?;
     }
-    run(
-        connection,
+    let statements = [
         format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC"),
-    )
-    .await?;
-    run(
-        connection,
         format!("GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {app}"),
-    )
-    .await?;
-    run(
-        connection,
         format!("ALTER DATABASE {database} CONNECTION LIMIT {DATABASE_LIMIT}"),
-    )
-    .await
+    ];
+    run_all(connection, &statements).await
 }
 
-/// A login whose sessions work as the group that owns the objects, so that the other login can use them too.
+/// A login whose sessions work as the group that owns the objects, so that the other login can use them too. All of it
+/// takes effect together: nobody logs in before the session would be what it shall be.
 pub(super) async fn make_login(
     connection: &mut PgConnection,
     names: &Names,
@@ -131,47 +129,34 @@ pub(super) async fn make_login(
     verifier: &SecretText,
 ) -> Result<(), sqlx::Error> {
     let (role, app, database) = (login.quoted(), names.app.quoted(), names.database.quoted());
+    let is_superuser = is_superuser(connection).await?;
+    let mut statements = Vec::new();
     if !has_role(connection, login).await? {
-        make(connection, format!("CREATE ROLE {role} NOLOGIN")).await?;
+        statements.push(format!("CREATE ROLE {role} NOLOGIN"));
     }
-    run(connection, format!("GRANT {app} TO {role}")).await?;
-    join(connection, login).await?;
-    run(
-        connection,
-        format!(
-            "ALTER ROLE {role} IN DATABASE {database} SET role = '{}'",
-            names.app.as_str()
-        ),
-    )
-    .await?;
-    for (name, value) in SESSION_SETTINGS {
-        run(
-            connection,
-            format!("ALTER ROLE {role} IN DATABASE {database} SET {name} = '{value}'"),
-        )
-        .await?;
-    }
-    // Last: nobody logs in before the session would be what it shall be.
-    let statement = format!(
+    statements.push(format!("GRANT {app} TO {role}"));
+    statements.extend(join(login, is_superuser));
+    let group = ("role", names.app.as_str());
+    let settings = [group].into_iter().chain(SESSION_SETTINGS);
+    statements.extend(
+        settings
+            .map(|(name, value)| format!("ALTER ROLE {role} IN DATABASE {database} SET {name} = '{value}'")),
+    );
+    statements.push(format!(
         "ALTER ROLE {role} LOGIN CONNECTION LIMIT {LOGIN_LIMIT} PASSWORD '{}'",
         verifier.expose()
-    );
-    run(connection, statement).await
+    ));
+    run_all(connection, &statements).await
 }
 
 /// Inside of the tenant's database: its schema belongs to the owner, and the group may use it.
 pub(super) async fn open_schema(connection: &mut PgConnection, names: &Names) -> Result<(), sqlx::Error> {
-    run(
-        connection,
+    let statements = [
         format!("ALTER SCHEMA public OWNER TO {}", names.owner.quoted()),
-    )
-    .await?;
-    run(connection, "REVOKE ALL ON SCHEMA public FROM PUBLIC".to_owned()).await?;
-    run(
-        connection,
+        "REVOKE ALL ON SCHEMA public FROM PUBLIC".to_owned(),
         format!("GRANT USAGE, CREATE ON SCHEMA public TO {}", names.app.quoted()),
-    )
-    .await
+    ];
+    run_all(connection, &statements).await
 }
 
 /// No new sessions of that login.

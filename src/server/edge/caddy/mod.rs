@@ -2,11 +2,13 @@
 
 mod access;
 mod config;
+mod known;
 mod pages;
 mod reach;
 mod render;
 mod sessions;
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +24,7 @@ use crate::server::containers::{
     ContainerFile, Engine, EngineError, EngineFault, Ensured, ImageChoice, Labels, NetworkSpec, edge_network,
     key, route,
 };
+use crate::server::edge::caddy::known::Known;
 use crate::server::edge::caddy::reach::client;
 use crate::server::edge::caddy::render::{ROLE, ROOT_CERTIFICATE};
 use crate::server::edge::{AccessQuery, AccessStream, Edge, EdgeError, EdgeSettings, Traffic, Waited};
@@ -47,6 +50,7 @@ struct Inner {
     engine: Engine,
     settings: EdgeSettings,
     http: reqwest::Client,
+    known: Known,
     /// Whether the container was seen to run as it shall.
     ready: Mutex<bool>,
     /// The certificate of its authority, once it was read.
@@ -69,6 +73,7 @@ impl CaddyEdge {
             engine,
             settings,
             http,
+            known: Known::default(),
             ready: Mutex::new(false),
             root: Mutex::new(None),
         })))
@@ -256,13 +261,25 @@ impl Edge for CaddyEdge {
         self.0.settings.secure_url(label)
     }
 
-    async fn attach(&self, label: &str, network: Option<&str>) -> Result<(), EdgeError> {
+    async fn know(&self, label: &str) -> Result<(), EdgeError> {
         self.ensure().await?;
-        if let Some(network) = network {
-            let connected = self.0.engine.connect(network, &self.name(), &[]).await;
-            self.checked(connected).await?;
-        }
-        self.write(&render::known(label)).await
+        let write = async |labels: &BTreeSet<String>| {
+            let files: Vec<ContainerFile> = labels.iter().flat_map(|label| render::known(label)).collect();
+            self.write(&files).await
+        };
+        self.0.known.add(label, write).await
+    }
+
+    async fn join(&self, _label: &str, network: Option<&str>) -> Result<(), EdgeError> {
+        self.ensure().await?;
+        let Some(network) = network else { return Ok(()) };
+        let connected = self.0.engine.connect(network, &self.name(), &[]).await;
+        self.checked(connected).await
+    }
+
+    async fn attach(&self, label: &str, network: Option<&str>) -> Result<(), EdgeError> {
+        self.join(label, network).await?;
+        self.know(label).await
     }
 
     async fn switch(&self, label: &str, traffic: Traffic) -> Result<(), EdgeError> {

@@ -1,0 +1,87 @@
+//! The rows that the effects of a step change, in the transaction in which the step is recorded.
+
+use crate::api::id::{ResourceId, TenantId};
+use crate::api::release::ReleaseStatus;
+use crate::api::time::Time;
+use crate::server::clock::Clock;
+use crate::server::provision::effects::{Change, Effects};
+use crate::server::store::operations::OperationRow;
+use crate::server::store::resources::MadeBy;
+use crate::server::store::tenant_keys::TenantKeyRow;
+use crate::server::store::{
+    StoreError, Tx, credential_grants, edge_sessions, log_chunks, log_positions, metric_blocks, receipts,
+    releases, resources, secret_versions, tenant_keys, tenant_life, tenants,
+};
+
+/// Writes what effects change, all but the events, in the order in which the rows depend on each other.
+pub(super) async fn apply_rows(
+    tx: &mut Tx,
+    (clock, now): (&Clock, Time),
+    (operation, step): (&OperationRow, &str),
+    effects: &Effects,
+) -> Result<(), StoreError> {
+    let tenant = &operation.tenant_id;
+    for change in &effects.changes {
+        apply_change(tx, tenant, change, now).await?;
+    }
+    let by = MadeBy {
+        operation: &operation.id,
+        step,
+    };
+    for (kind, external_id) in &effects.made {
+        let id = ResourceId::new(clock.uuid());
+        resources::put(tx, &id, (tenant, by), (kind, external_id), now).await?;
+    }
+    for kind in &effects.gone_kinds {
+        resources::set_kind_removed(tx, tenant, kind, now).await?;
+    }
+    for (kind, external_id) in &effects.gone {
+        resources::set_removed(tx, tenant, (kind, external_id), now).await?;
+    }
+    match effects.status {
+        Some(status) => tenants::set_status(tx, tenant, status, now).await,
+        None => Ok(()),
+    }
+}
+
+async fn apply_change(tx: &mut Tx, tenant: &TenantId, change: &Change, now: Time) -> Result<(), StoreError> {
+    match change {
+        Change::Release(release) => {
+            // The image was verified to be there; older releases of it can run again too.
+            releases::set_kept(tx, tenant, &release.digest).await?;
+            releases::insert(tx, tenant, release).await
+        }
+        Change::ReleaseFailed(number) => {
+            releases::set_status(tx, tenant, *number, ReleaseStatus::Failed).await
+        }
+        Change::ReleaseActive(number) => releases::activate(tx, tenant, *number, now).await,
+        Change::Migrations(number, mark) => releases::set_migrations(tx, tenant, *number, mark).await,
+        Change::Machine(number, id) => releases::set_machine(tx, tenant, *number, id.as_deref()).await,
+        Change::LoginSlot(slot) => tenants::set_login_slot(tx, tenant, *slot, now).await,
+        Change::Jwt(jwt) => tenant_life::set_jwt(tx, tenant, jwt, now).await,
+        Change::Sessions(sessions) => edge_sessions::set(tx, tenant, sessions.as_ref(), now).await,
+        Change::Memory(memory_mb) => tenants::set_memory(tx, tenant, *memory_mb, now).await,
+        Change::TenantKey(key) => {
+            let row = TenantKeyRow {
+                master_version: key.master_version,
+                sealed_key: key.sealed_key.clone(),
+            };
+            tenant_keys::insert(tx, tenant, &row, now).await
+        }
+        Change::Secret(scope, row) => secret_versions::insert(tx, tenant, *scope, row).await,
+        Change::Grant(grant) => credential_grants::insert(tx, tenant, grant).await,
+        Change::RevokeGrants => credential_grants::remove_all(tx, tenant).await,
+        Change::Receipt(owner, body) => receipts::put(tx, (tenant, owner), body, now).await,
+        Change::ForgetSecrets => {
+            credential_grants::remove_all(tx, tenant).await?;
+            secret_versions::remove_all(tx, tenant).await?;
+            tenant_keys::remove(tx, tenant).await
+        }
+        Change::ForgetObserved => {
+            log_positions::remove_all(tx, tenant).await?;
+            log_chunks::remove_all(tx, tenant).await?;
+            metric_blocks::remove_all(tx, tenant).await
+        }
+        Change::GiveBackNames => tenants::give_back_names(tx, tenant, now).await,
+    }
+}
