@@ -47,6 +47,7 @@ fn ours(socket: &Path, root: &Path) -> Result<(), Box<dyn Error>> {
             platform: None,
             no_cache: false,
             labels: [].into(),
+            cache: None,
         };
         build(&engine, request, Arc::new(Silent)).await?;
         Ok(())

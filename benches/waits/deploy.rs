@@ -171,9 +171,8 @@ fn changed(ours: &Tenant<'_>, theirs: &Tenant<'_>, rounds: usize) -> Outcome<Mea
     }
     contest
         .note(
-            "What bounds it: the whole context goes to BuildKit as one archive, which the engine unpacks and hashes for \
-             every build; a docker client that speaks to BuildKit sends only what changed. The rest is the engine's: the \
-             release command's container, the new one's start, and the switch.",
+            "What bounds it: the engine. BuildKit's session sends the file alone; then come the step that copies the \
+             files, the push of its layer, the release command's container, the new one's start, and the switch.",
         )
         .run(rounds)
 }

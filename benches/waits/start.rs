@@ -1,4 +1,4 @@
-//! Starting a command: the program's own words, and a list from local files.
+//! Starting a command: the program's own words, a list from local files, and one from a server.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,18 +8,22 @@ use serde_json::json;
 use crate::Scale;
 use crate::harness::contest::{Contest, Measured, Outcome, Role, Unit};
 use crate::harness::run::{floor, ours, quietly, version};
+use crate::harness::seed::{Database, accounts, tenants, token};
+use crate::harness::served::Folder;
 
 const AGAINST_BARE: f64 = 1.5;
 const AGAINST_DOCKER: f64 = 0.2;
+const AGAINST_CURL: f64 = 1.5;
 const BARE: &str = "bare clap program";
 
-/// Three commands that every user types often.
+/// Commands that every user types often.
 pub(crate) fn bench(scale: Scale) -> Outcome<Vec<Measured>> {
     let rounds = scale.rounds(101);
     Ok(vec![
         word("--version", rounds)?,
         word("--help", rounds)?,
         list(rounds)?,
+        asked(rounds)?,
     ])
 }
 
@@ -64,6 +68,42 @@ fn list(rounds: usize) -> Outcome<Measured> {
         )
     })
     .goal(BARE, AGAINST_BARE)
+    .run(rounds)
+}
+
+/// A server on this machine is asked for its twenty tenants.
+fn asked(rounds: usize) -> Outcome<Measured> {
+    let folder = Folder::new()?;
+    let database = Database::in_folder(folder.path());
+    database.prepare(folder.path())?;
+    database.run(&[accounts(1, 1, "read"), tenants(20, 1, "pending")].concat())?;
+    let served = database.serve(folder.path(), &[])?;
+    let (token, curl) = (token(1), version("curl").ok_or("curl is not installed")?);
+    // Its header comes from a file: arguments are seen by everybody.
+    let header = folder.path().join("header");
+    std::fs::write(&header, format!("Authorization: Bearer {token}"))?;
+    Contest::new(
+        "`systemprompt tenant list --json` from a server, 20 tenants",
+        Unit::Seconds,
+    )
+    .timed(Role::Ours, "systemprompt", || {
+        quietly(
+            Command::new(ours())
+                .args(["tenant", "list", "--json"])
+                .env("SYSTEMPROMPT_API_URL", &served.url)
+                .env("SYSTEMPROMPT_TOKEN", &token)
+                .current_dir(folder.path()),
+        )
+    })
+    .timed(Role::Baseline, curl.clone(), || {
+        quietly(
+            Command::new("curl")
+                .args(["--silent", "--fail", "--header"])
+                .arg(format!("@{}", header.display()))
+                .arg(format!("{}/api/v1/tenants", served.url)),
+        )
+    })
+    .goal(curl, AGAINST_CURL)
     .run(rounds)
 }
 

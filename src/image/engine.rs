@@ -167,7 +167,7 @@ fn unreachable(endpoint: &Endpoint, source: impl std::error::Error + Send + Sync
 }
 
 /// The engine wants base64url; bollard writes the standard alphabet, and the engine then drops the credential silently.
-fn url_safe_credentials(mut request: BollardRequest) -> BollardRequest {
+pub(crate) fn url_safe_credentials(mut request: BollardRequest) -> BollardRequest {
     for name in ["x-registry-auth", "x-registry-config"] {
         let Some(value) = request.headers().get(name).and_then(|value| value.to_str().ok()) else {
             continue;

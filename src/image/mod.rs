@@ -18,3 +18,4 @@ pub mod progress;
 pub mod prune;
 pub mod pull;
 pub mod push;
+mod records;

@@ -122,6 +122,7 @@ async fn build_image(
                     (REFERENCE_LABEL.to_owned(), reference.to_owned()),
                 ]
                 .into(),
+                cache: Some(project.cache.clone()),
             };
             let progress: Arc<dyn Progress> = context.ui().progress();
             build::build(engine, request, progress).await?

@@ -19,7 +19,7 @@ use crate::workspace::config::Config;
 pub(super) struct Project {
     pub(super) config: Config,
     root: Option<PathBuf>,
-    cache: PathBuf,
+    pub(super) cache: PathBuf,
     is_asked: bool,
 }
 
@@ -85,7 +85,7 @@ impl Project {
             config,
             root: workspace.map(|workspace| workspace.root().to_owned()),
             cache: workspace
-                .map(|workspace| workspace.folder().join("cache/files"))
+                .map(|workspace| workspace.folder().join("cache"))
                 .unwrap_or_default(),
             is_asked: !args.yes,
         })
@@ -156,7 +156,7 @@ impl Project {
             platform: self.config.platform.as_deref(),
             release: &release,
         };
-        let fingerprint = fingerprint::take(&files, inputs, &self.cache)
+        let fingerprint = fingerprint::take(&files, inputs, &self.cache.join("files"))
             .map_err(|error| at(Kind::BuildFailed, error.into()))?
             .value;
         Ok((Scanned { files, fingerprint }, notes))

@@ -2,18 +2,17 @@
 
 mod credentials;
 mod lines;
+mod sync;
+mod ways;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bollard::errors::Error as DockerError;
-use bollard::query_parameters::{
-    BuildImageOptions, BuildImageOptionsBuilder, BuilderVersion, TagImageOptionsBuilder,
-};
-use futures::StreamExt as _;
+use bollard::query_parameters::TagImageOptionsBuilder;
 
-use crate::image::build::lines::Lines;
-use crate::image::context::{Context, Upload, size};
+use crate::image::context::{Context, size};
 use crate::image::dockerfile::BuildArgs;
 use crate::image::engine::Engine;
 use crate::image::error::ImageError;
@@ -36,6 +35,8 @@ pub struct BuildRequest {
     pub no_cache: bool,
     /// Written into the image.
     pub labels: BTreeMap<String, String>,
+    /// A folder to remember in what the engine was sent; without one, everything is sent every time.
+    pub cache: Option<PathBuf>,
 }
 
 /// An image that the engine has.
@@ -72,30 +73,9 @@ pub async fn build(
 
     let bases = request.context.dockerfile().base_images(&request.args);
     let credentials = credentials::find(engine, bases).await;
-    let options = options(engine, &request);
-    let reference = request.reference;
-    let (upload, stream) = Upload::start(request.context, Arc::clone(&progress));
-    let docker = engine.patient();
-    let body = bollard::body_try_stream(stream);
-    let mut answer = docker.build_image(options, credentials, Some(body));
-    let mut lines = Lines::new(&*progress);
-    while let Some(line) = answer.next().await {
-        match line {
-            Ok(line) => lines.take(line),
-            Err(error) => return Err(upload.take_failure().unwrap_or_else(|| failed(error, &lines))),
-        }
-        // With BuildKit the answer ends only when the session does, which is ours to end.
-        if engine.info().buildkit && lines.image_id().is_some() {
-            break;
-        }
-    }
-    drop(answer);
-    let Some(image_id) = lines.image_id() else {
-        return Err(upload
-            .take_failure()
-            .unwrap_or_else(|| lines.failure("the engine named no image".to_owned())));
-    };
-    let built = tag(engine, image_id, &reference).await?;
+    let reference = request.reference.clone();
+    let image_id = ways::run(engine, request, credentials, &progress).await?;
+    let built = tag(engine, &image_id, &reference).await?;
     let summary = format!("{} for {}", size(built.size_bytes), built.platform);
     progress.report(ProgressEvent::Finished { id, summary });
     Ok(built)
@@ -165,39 +145,6 @@ fn described(image: bollard::models::ImageInspect) -> Built {
             .size
             .and_then(|size| u64::try_from(size).ok())
             .unwrap_or_default(),
-    }
-}
-
-fn options(engine: &Engine, request: &BuildRequest) -> BuildImageOptions {
-    let mut options = BuildImageOptionsBuilder::default()
-        .dockerfile(request.context.dockerfile_name())
-        .nocache(request.no_cache)
-        .rm(true)
-        .forcerm(true)
-        .buildargs(&request.args.clone().into_iter().collect())
-        .labels(&request.labels.clone().into_iter().collect());
-    if let Some(target) = &request.target {
-        options = options.target(target);
-    }
-    if let Some(platform) = &request.platform {
-        options = options.platform(platform);
-    }
-    if engine.info().buildkit {
-        let session = uuid::Uuid::new_v4().to_string();
-        options = options.version(BuilderVersion::BuilderBuildKit).session(&session);
-    }
-    options.build()
-}
-
-fn failed(error: DockerError, lines: &Lines<'_>) -> ImageError {
-    match error {
-        DockerError::DockerStreamError { error } => lines.failure(error),
-        // A Dockerfile that cannot be read is refused before the first step.
-        DockerError::DockerResponseServerError {
-            status_code: 400 | 500,
-            message,
-        } => lines.failure(message),
-        error => ImageError::engine("build the image")(error),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::image::ignore::Ignore;
 
 pub(crate) use crate::image::context::archive::Upload;
 pub(crate) use crate::image::context::open::{is_still, open, read_small, unread};
+pub(crate) use crate::image::context::pieces::FIXED_TIME_SECONDS;
 pub(crate) use crate::image::context::report::size;
 pub use crate::image::context::report::{ContextReport, LARGE_BYTES};
 
@@ -108,9 +109,14 @@ impl Context {
     /// Where an entry is on this machine.
     pub(crate) fn source(&self, entry: &Entry) -> PathBuf {
         match &self.outside {
-            Some(outside) if *entry.path == *Path::new(&self.dockerfile_name) => outside.clone(),
+            Some(outside) if self.is_outside(entry) => outside.clone(),
             _ => self.root.join(&entry.path),
         }
+    }
+
+    /// Whether this is the Dockerfile from outside.
+    pub(crate) fn is_outside(&self, entry: &Entry) -> bool {
+        self.outside.is_some() && *entry.path == *Path::new(&self.dockerfile_name)
     }
 
     /// The Dockerfile.

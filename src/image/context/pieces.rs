@@ -21,7 +21,7 @@ const BLOCK: usize = 512;
 /// What an entry is called that is the name of the next one.
 const LONG: &[u8] = b"././@LongLink";
 /// 1980-01-01, the first day that every archive format can write.
-pub(super) const FIXED_TIME_SECONDS: u64 = 315_532_800;
+pub(crate) const FIXED_TIME_SECONDS: u64 = 315_532_800;
 
 /// Which part of the archive a piece is.
 #[derive(Clone, Debug, PartialEq, Eq)]

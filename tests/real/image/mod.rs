@@ -3,6 +3,7 @@
 mod build;
 mod database;
 mod push;
+mod sync;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -64,6 +65,7 @@ impl Project {
             platform: None,
             no_cache: true,
             labels: BTreeMap::from([("io.systemprompt.test".to_owned(), "image".to_owned())]),
+            cache: Some(self.path().join(".systemprompt/cache")),
         }
     }
 

@@ -2,10 +2,7 @@
 //!
 //! Contents are hashed once and remembered by size, times and inode, so that an unchanged tree costs one look per file.
 
-mod known;
-
 use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,11 +12,16 @@ use sha2::{Digest as _, Sha256};
 use crate::image::context::{Context, Entry, EntryKind, is_still, open, unread};
 use crate::image::dockerfile::BuildArgs;
 use crate::image::error::ImageError;
-use crate::image::fingerprint::known::{Digest, Known};
+use crate::image::records::{Next, Records};
 
 /// Begins every fingerprint's input; a change of the rules below changes the number.
 const FORMAT: &str = "systemprompt-fingerprint-1";
+/// Begins the file of what is known; a change of the records changes the number.
+const RECORDS: &[u8] = b"systemprompt-files-1\n";
 const READ_BYTES: usize = 128 * 1024;
+
+/// SHA-256 of a file's content.
+type Digest = [u8; 32];
 
 /// What besides files decides what a build makes.
 #[derive(Clone, Copy, Debug)]
@@ -45,26 +47,15 @@ pub struct Fingerprint {
 
 /// Takes the fingerprint. `cache` is a file that may be missing, old or broken: then everything is read again.
 pub fn take(context: &Context, inputs: BuildInputs<'_>, cache: &Path) -> Result<Fingerprint, ImageError> {
-    let directory = cache.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(directory).map_err(ImageError::file("make the folder", directory))?;
-    // The file system's own clock, which the times of the files come from too.
-    let next = tempfile::NamedTempFile::new_in(directory)
-        .map_err(ImageError::file("write the cache in", directory))?;
-    let now = next.as_file().metadata();
-    let now = now.map_err(ImageError::file("look at", next.path()))?;
-    let started_ns = now
-        .mtime()
-        .saturating_mul(1_000_000_000)
-        .saturating_add(now.mtime_nsec());
-
-    let mut known = Known::open(cache);
+    let next = Next::begin(cache)?;
+    let mut known = Records::<0, 32>::open(cache, RECORDS);
     let files = || {
         context
             .entries()
             .iter()
             .filter(|entry| entry.kind == EntryKind::File)
     };
-    let mut digests: Vec<Option<Digest>> = files().map(|entry| known.digest(entry)).collect();
+    let mut digests: Vec<Option<Digest>> = files().map(|entry| known.value(entry)).collect();
     let read_count = read_missing(context, files(), &mut digests)?;
     let digests: Vec<Digest> = digests.into_iter().flatten().collect();
 
@@ -97,7 +88,7 @@ pub fn take(context: &Context, inputs: BuildInputs<'_>, cache: &Path) -> Result<
         }
     }
     if read_count > 0 || known.count() != digests.len() {
-        known::remember(files().zip(digests), started_ns, next, cache)?;
+        next.write((RECORDS, []), files().zip(digests))?;
     }
     Ok(Fingerprint {
         value: hex::encode(hash.finalize()),
