@@ -1,6 +1,9 @@
 //! The build context through BuildKit's session: what is sent, what is not sent again, and the image either way.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,9 +27,13 @@ use crate::need;
 const SETTLED: Duration = Duration::from_millis(2_200);
 const DOCKERFILE: &str = "FROM scratch\nCOPY . /\nCMD [\"-\"]\n";
 
+fn put(path: &Path, text: &str) {
+    let file = File::create(path).and_then(|mut file| file.write_all(text.as_bytes()));
+    file.expect("written");
+}
+
 fn write(project: &Project, name: &str, text: &str) {
-    let path = project.path().join(name);
-    std::fs::write(path, text).expect("written");
+    put(&project.path().join(name), text);
 }
 
 /// Builds and returns what was said of the context, with the layers' digests.
@@ -219,12 +226,12 @@ async fn a_base_image_in_a_registry_that_asks_for_a_password_is_found_either_way
     let password = served.gate.mint(&tenant, GateAccess::Pull, 300).0;
     let login = STANDARD.encode(format!("systemprompt:{}", password.expose()));
     let config = serde_json::json!({ "auths": { served.host.clone(): { "auth": login } } });
-    std::fs::write(folder.path().join("config.json"), config.to_string()).expect("written");
-    let knowing = Engine::connect(&EngineEnvironment {
+    put(&folder.path().join("config.json"), &config.to_string());
+    let environment = EngineEnvironment {
         config_directory: Some(folder.path().to_owned()),
         ..EngineEnvironment::default()
-    });
-    let knowing = knowing.await.expect("the engine answers");
+    };
+    let knowing = Engine::connect(&environment).await.expect("the engine answers");
     let above = Project::new(&[("Dockerfile", &format!("FROM {base}\nCOPY a /\n")), ("a", "a")]);
     let archived = |reference: &str| BuildRequest {
         cache: None,

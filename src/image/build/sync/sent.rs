@@ -110,6 +110,7 @@ fn write_head(key: Uuid, last: u32) -> [u8; HEAD_BYTES] {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
+    use std::io::Write as _;
     use std::os::unix::fs::FileExt as _;
     use std::path::Path;
 
@@ -121,6 +122,11 @@ mod tests {
         let sent = Sent::look(&context, &root.join(".systemprompt/cache"))?;
         let builds = (0..context.entries().len()).map(|index| sent.build(index));
         Some(builds.collect())
+    }
+
+    fn write(path: &Path, text: &str) {
+        let file = File::create(path).and_then(|mut file| file.write_all(text.as_bytes()));
+        file.expect("written");
     }
 
     /// Makes every file look as if it had been there for long.
@@ -139,7 +145,7 @@ mod tests {
         let root = root.path();
         std::fs::create_dir(root.join(".systemprompt")).expect("made");
         for name in ["Dockerfile", "a", "b"] {
-            std::fs::write(root.join(name), "FROM scratch").expect("written");
+            write(&root.join(name), "FROM scratch");
         }
         assert_eq!(numbers(root), None, "the first goes as an archive");
         assert_eq!(numbers(root), Some(vec![0, 1, 1, 1]));
@@ -151,13 +157,13 @@ mod tests {
         settle(root);
         assert_eq!(numbers(root), Some(vec![0, 2, 2, 2]));
         settle(root);
-        std::fs::write(root.join("a"), "FROM SCRATCH").expect("written");
+        write(&root.join("a"), "FROM SCRATCH");
         assert_eq!(numbers(root), Some(vec![0, 2, 4, 2]));
         settle(root);
         std::fs::remove_file(root.join("b")).expect("removed");
         assert_eq!(numbers(root), Some(vec![0, 2, 4]));
         settle(root);
-        std::fs::write(root.join("b"), "FROM scratch").expect("written");
+        write(&root.join("b"), "FROM scratch");
         assert_eq!(numbers(root), Some(vec![0, 2, 4, 6]), "no number comes back");
     }
 
@@ -165,7 +171,7 @@ mod tests {
     fn one_build_of_a_project_is_numbered_at_a_time_and_broken_records_begin_anew() {
         let root = tempfile::tempdir().expect("a folder");
         let (root, cache) = (root.path(), root.path().join(".systemprompt/cache"));
-        std::fs::write(root.join("Dockerfile"), "FROM scratch").expect("written");
+        write(&root.join("Dockerfile"), "FROM scratch");
         let context = Context::scan(root, &root.join("Dockerfile")).expect("a context");
         assert!(Sent::look(&context, &cache).is_none());
         let sent = Sent::look(&context, &cache).expect("numbers");
@@ -173,7 +179,7 @@ mod tests {
         let key = sent.key();
         drop(sent);
         assert_eq!(Sent::look(&context, &cache).expect("numbers").key(), key);
-        std::fs::write(cache.join("sent"), "rubbish").expect("written");
+        write(&cache.join("sent"), "rubbish");
         assert!(Sent::look(&context, &cache).is_none());
         assert_ne!(Sent::look(&context, &cache).expect("numbers").key(), key);
     }
