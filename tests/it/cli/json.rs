@@ -22,6 +22,8 @@ const CASES: &[(&str, &str, Holds)] = &[
     ("whoami", "", Holds::One),
     ("sessions list", "", Holds::One),
     ("sessions end", "brw_nobody", Holds::Error),
+    ("identities list", "", Holds::One),
+    ("identities unlink", "idn_nobody", Holds::Error),
     ("tenant create", "acme --plan free --yes", Holds::One),
     ("tenant list", "", Holds::One),
     ("tenant show", "--secrets", Holds::One),
