@@ -14,7 +14,7 @@ use futures::{Stream, StreamExt as _};
 
 use crate::image::build::BuildRequest;
 use crate::image::build::lines::Lines;
-use crate::image::build::sync::Sync;
+use crate::image::build::sync::Offer;
 use crate::image::context::Upload;
 use crate::image::engine::{Engine, url_safe_credentials};
 use crate::image::error::ImageError;
@@ -34,8 +34,8 @@ pub(super) async fn run(
 ) -> Result<String, ImageError> {
     if let Some(cache) = request.cache.as_deref().filter(|_| engine.info().buildkit) {
         let files = (&request.context, cache);
-        if let Some(sync) = Sync::begin(engine, files, credentials.clone(), progress).await {
-            return by_session(engine, &request, sync, progress).await;
+        if let Some(offer) = Offer::begin(engine, files, credentials.clone(), progress).await {
+            return by_session(engine, &request, offer, progress).await;
         }
     }
     by_archive(engine, request, credentials, progress).await
@@ -44,23 +44,23 @@ pub(super) async fn run(
 async fn by_session(
     engine: &Engine,
     request: &BuildRequest,
-    mut sync: Sync,
+    mut offer: Offer,
     progress: &Arc<dyn Progress>,
 ) -> Result<String, ImageError> {
     // The client opens a session of its own for every build that it knows to be BuildKit's.
     let options = options(request)
         .version(BuilderVersion::BuilderV1)
-        .session(sync.session_id())
+        .session(offer.session_id())
         .remote(IN_SESSION);
     let docker = engine.patient().with_request_modifier(for_buildkit);
     let built = {
         let answer = docker.build_image(options.build(), None, Some(body_full(Bytes::new())));
         tokio::select! {
             built = read(answer, progress, true) => built,
-            never = sync.serve() => match never {},
+            never = offer.serve() => match never {},
         }
     };
-    built.map_err(|error| sync.take_failure().unwrap_or(error))
+    built.map_err(|error| offer.take_failure().unwrap_or(error))
 }
 
 async fn by_archive(

@@ -26,12 +26,12 @@ use crate::image::error::ImageError;
 use crate::image::progress::Progress;
 
 /// A context that the engine may ask for, for as long as this lives.
-pub(super) struct Sync {
+pub(super) struct Offer {
     files: Arc<Files>,
     session: Session,
 }
 
-impl Sync {
+impl Offer {
     /// Opens the session. Nothing where this is not the way: an engine behind TLS, names that the protocol cannot
     /// carry, no place to remember what was sent, another build of the same project at this moment.
     pub(super) async fn begin(
