@@ -173,8 +173,8 @@ async fn taken_up(count: usize) {
     // As a server leaves them that is killed while each is in its last step.
     let mut tx = store.begin().await.expect("begun");
     for sql in [
-        "UPDATE operation_steps SET status = 'done', attempts = 1 WHERE position < 7",
-        "UPDATE operation_steps SET status = 'running', attempts = 1 WHERE position = 7",
+        "UPDATE operation_steps SET status = 'done', attempts = 1 WHERE position < 9",
+        "UPDATE operation_steps SET status = 'running', attempts = 1 WHERE position = 9",
         "UPDATE operations SET status = 'running', fence = 1, lease_owner = 'gone', leased_at = 1,
              lease_until = 9999999999999",
         "UPDATE tenants SET status = 'provisioning'",
@@ -183,7 +183,10 @@ async fn taken_up(count: usize) {
     }
     for (id, _) in &made {
         let label = tenants::get(&mut tx, id).await.expect("tenant").label;
-        let route = |state: &mut State| state.routes.insert(label, String::new());
+        let route = |state: &mut State| {
+            state.known.insert(label.clone());
+            state.routes.insert(label, String::new())
+        };
         world.change(route).expect("the world");
     }
     tx.commit().await.expect("committed");

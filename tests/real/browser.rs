@@ -165,26 +165,32 @@ async fn a_session_is_the_browsers_own_and_no_other_site_acts_with_it() {
     let place = Place::start().await;
     let mut browser = Chromium::start();
     // A cookie that somebody has planted before the person signs in.
-    let name = format!("sp_session_{}", place.url.rsplit(':').next().expect("a port"));
+    let port = place.url.rsplit(':').next().expect("a port");
+    let (name, known_by) = (format!("sp_session_{port}"), format!("sp_device_{port}"));
     browser.call(
         "Network.setCookie",
         &json!({ "name": name, "value": "planted", "url": place.url }),
     );
     place.sign_in(&mut browser);
     let cookies = browser.call("Network.getCookies", &json!({ "urls": [place.url] }))["cookies"].take();
-    let [cookie] = cookies.as_array().expect("cookies").as_slice() else {
-        panic!("one cookie, and not {cookies}");
+    let cookies = cookies.as_array().expect("cookies");
+    let named = |name: &str| cookies.iter().find(|cookie| cookie["name"] == name);
+    let [Some(cookie), Some(device)] = [named(&name), named(&known_by)] else {
+        panic!("a session and what the browser is known by, and not {cookies:?}");
     };
-    assert_eq!(cookie["name"], name.as_str());
-    assert_eq!(
-        (
-            &cookie["httpOnly"],
-            &cookie["sameSite"],
-            &cookie["session"],
-            &cookie["path"]
-        ),
-        (&json!(true), &json!("Lax"), &json!(true), &json!("/"))
-    );
+    assert_eq!(cookies.len(), 2, "{cookies:?}");
+    // The session ends with the browser; what it is known by stays for as long as it is good.
+    for (cookie, ends) in [(cookie, true), (device, false)] {
+        assert_eq!(
+            (
+                &cookie["httpOnly"],
+                &cookie["sameSite"],
+                &cookie["session"],
+                &cookie["path"]
+            ),
+            (&json!(true), &json!("Lax"), &json!(ends), &json!("/"))
+        );
+    }
     assert!(cookie["value"] != "planted" && cookie["value"].as_str().is_some_and(|value| value.len() == 43));
     assert_eq!(browser.run("document.cookie"), json!(""), "no script sees it");
     // Forms of another origin of this site, which the cookie goes with, and of another site, which it does not.
