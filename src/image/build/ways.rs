@@ -35,10 +35,26 @@ pub(super) async fn run(
     if let Some(cache) = request.cache.as_deref().filter(|_| engine.info().buildkit) {
         let files = (&request.context, cache);
         if let Some(offer) = Offer::begin(engine, files, credentials.clone(), progress).await {
-            return by_session(engine, &request, offer, progress).await;
+            match by_session(engine, &request, offer, progress).await {
+                Err(error) if !is_the_projects(&error) => {
+                    // The archive needs nothing of the engine but to read: what fails there too is no matter of the way.
+                    tracing::warn!("the build through a session failed, everything is sent: {error}");
+                }
+                built => return built,
+            }
         }
     }
     by_archive(engine, request, credentials, progress).await
+}
+
+/// Whether a build failed for what the project is: a file that changed meanwhile, a command that failed. Whatever else it
+/// was, a lost connection or a file that the engine does not find, may be the session's fault.
+fn is_the_projects(error: &ImageError) -> bool {
+    match error {
+        ImageError::ContextChanged { .. } => true,
+        ImageError::BuildFailed { step, .. } => step.contains("] RUN "),
+        _ => false,
+    }
 }
 
 async fn by_session(
