@@ -18,7 +18,7 @@ use crate::image::build::sync::Offer;
 use crate::image::context::Upload;
 use crate::image::engine::{Engine, url_safe_credentials};
 use crate::image::error::ImageError;
-use crate::image::progress::Progress;
+use crate::image::progress::{Progress, ProgressEvent};
 
 /// What tells the engine that the context is in the session.
 const IN_SESSION: &str = "client-session";
@@ -38,7 +38,10 @@ pub(super) async fn run(
             match by_session(engine, &request, offer, progress).await {
                 Err(error) if !is_the_projects(&error) => {
                     // The archive needs nothing of the engine but to read: what fails there too is no matter of the way.
-                    tracing::warn!("the build through a session failed, everything is sent: {error}");
+                    progress.report(ProgressEvent::Line {
+                        id: "build".to_owned(),
+                        text: format!("the session with the engine failed ({error}); sending all files"),
+                    });
                 }
                 built => return built,
             }

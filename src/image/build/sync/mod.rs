@@ -49,13 +49,8 @@ impl Offer {
         let key = sent.key();
         let files = Arc::new(Files::new(context, sent, Arc::clone(progress)));
         let session = Session::open(engine, &key, Arc::clone(&files), credentials.unwrap_or_default()).await;
-        match session {
-            Ok(session) => Some(Self { files, session }),
-            Err(error) => {
-                tracing::debug!("no session with the engine, the context goes as an archive: {error}");
-                None
-            }
-        }
+        // An engine that opens none is one that the archive is for.
+        session.ok().map(|session| Self { files, session })
     }
 
     /// What the build request names.

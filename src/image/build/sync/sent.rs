@@ -40,9 +40,7 @@ impl Sent {
             .ok()?;
         lock.try_lock().ok()?;
         let numbered = number(context, &directory.join("sent"));
-        let (key, builds) = numbered
-            .inspect_err(|error| tracing::debug!("what was sent is not remembered: {error}"))
-            .ok()??;
+        let (key, builds) = numbered.ok()??;
         Some(Self {
             key,
             builds,

@@ -197,11 +197,8 @@ async fn listen(
                 sending.send(wire::packet(PacketType::PacketFin, 0)).await.ok();
                 return true;
             }
-            PacketType::PacketErr => {
-                let text = String::from_utf8_lossy(&packet.data).into_owned();
-                tracing::debug!("the engine does not take the build context: {text}");
-                return false;
-            }
+            // Its reason is in the build's answer, too.
+            PacketType::PacketErr => return false,
             PacketType::PacketStat | PacketType::PacketData => {}
         }
     }
