@@ -142,13 +142,17 @@ fn changed(ours: &Tenant<'_>, theirs: &Tenant<'_>, rounds: usize) -> Outcome<Mea
     .with(Role::Ours, "systemprompt deploy", || {
         let mark = next();
         ours.mark(&mark)?;
+        let said = ours.place.folder().join("deploy.txt");
         let begun = Instant::now();
         let mut child = ours
             .ours(&["deploy", "--tenant", "ours", "--yes", "--json"])
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(std::fs::File::create(&said)?)
             .spawn()?;
-        ours.await_mark(&mark)?;
+        if let Err(error) = ours.await_mark(&mark) {
+            let told = std::fs::read_to_string(&said).unwrap_or_default();
+            return Err(format!("the deploy said: {told}\n{error}").into());
+        }
         let took = begun.elapsed().as_secs_f64();
         child.wait()?;
         Ok(took)

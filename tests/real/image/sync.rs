@@ -18,6 +18,9 @@ use systemprompt::image::progress::Silent;
 use systemprompt::image::push::{PushRequest, push};
 use systemprompt::server::clock::Clock;
 use systemprompt::server::registry::GateAccess;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
 
 use crate::gate::{serve, tenant};
 use crate::image::{Project, Seen, docker, engine};
@@ -183,6 +186,58 @@ async fn a_dockerfile_from_outside_and_an_ignore_file_of_its_own_are_found() {
     let (told, by_session) = built(&engine, request()).await;
     assert!(told.starts_with("sent "), "{told}");
     assert_eq!(by_session, by_archive);
+}
+
+/// An engine that opens sessions and hangs up before it asks for anything.
+async fn hangs_up(socket: &Path) -> JoinSet<()> {
+    let listener = UnixListener::bind(socket).expect("a socket");
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut open = JoinSet::new();
+        while let Ok((mut client, _)) = listener.accept().await {
+            open.spawn(async move {
+                let mut engine = UnixStream::connect("/var/run/docker.sock")
+                    .await
+                    .expect("the engine");
+                let mut head = [0; 4096];
+                let count = client.read(&mut head).await.unwrap_or(0);
+                engine.write_all(&head[..count]).await.expect("sent");
+                if head.starts_with(b"POST ") && String::from_utf8_lossy(&head).contains("/session HTTP") {
+                    let count = engine.read(&mut head).await.unwrap_or(0);
+                    client.write_all(&head[..count]).await.expect("answered");
+                } else {
+                    tokio::io::copy_bidirectional(&mut client, &mut engine).await.ok();
+                }
+            });
+        }
+    });
+    tasks
+}
+
+#[tokio::test]
+async fn where_a_session_breaks_off_everything_is_sent_and_a_person_is_told() {
+    need!(crate::docker_available());
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("engine");
+    let _engine = hangs_up(&socket).await;
+    let environment = EngineEnvironment {
+        host_flag: Some(format!("unix://{}", socket.display())),
+        ..EngineEnvironment::default()
+    };
+    let engine = Engine::connect(&environment).await.expect("the engine answers");
+    let project = Project::new(&[("Dockerfile", DOCKERFILE), ("a", "one\n")]);
+    built(&engine, project.request("sp-test/sync:broken")).await;
+    let seen = Arc::new(Seen::default());
+    let request = project.request("sp-test/sync:broken");
+    let answer = build(&engine, request, Arc::clone(&seen) as Arc<_>).await;
+    let lines = seen.lines();
+    answer.unwrap_or_else(|error| panic!("{error}: {lines:#?}"));
+    let is_told = |line: &String| line.starts_with("the session with the engine failed (");
+    assert_eq!(lines.iter().filter(|line| is_told(line)).count(), 1, "{lines:#?}");
+    assert!(
+        lines.iter().any(|line| line.ends_with(" in 2 files")),
+        "{lines:#?}"
+    );
 }
 
 #[tokio::test]
