@@ -5,6 +5,7 @@ mod by_engine;
 mod by_upload;
 mod export;
 mod lines;
+mod local;
 mod pack;
 mod registry;
 
@@ -18,17 +19,12 @@ use crate::image::context::size;
 use crate::image::engine::Engine;
 use crate::image::error::ImageError;
 use crate::image::progress::{Progress, ProgressEvent};
-use crate::image::push::registry::{Layer, Registry};
+use crate::image::push::local::Local;
+use crate::image::push::registry::Registry;
 
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
 const ID: &str = "push";
-/// An engine exports an image whole; of a larger one it pushes what is new sooner than that.
-const EXPORTED_BYTES: u64 = 1 << 30;
-/// Exporting reads so much while the engine packs one part of it.
-const READ_TO_PACKED: u64 = 3;
-/// How much a layer of programs and text grows when it is unpacked, where nobody has said it.
-const GROWTH: u64 = 2;
 
 /// What to push, and by what right.
 #[derive(Clone, Debug)]
@@ -123,30 +119,6 @@ fn digest_of(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
-/// What the engine has by the name that is pushed.
-struct Local {
-    id: String,
-    size_bytes: u64,
-    diff_ids: Vec<String>,
-    /// Whether an export has the layers as they are unpacked; a store that keeps them packed also pushes them so.
-    unpacked: bool,
-}
-
-impl Local {
-    /// Whether most of it is new to the registry: then reading all of it takes less time than the engine's packing.
-    fn is_mostly_new(&self, known: &[Layer]) -> bool {
-        let is_own = |layer: &&Layer| self.diff_ids.contains(&layer.diff_id);
-        let unpacked = |layer: &Layer| {
-            layer
-                .descriptor
-                .unpacked()
-                .unwrap_or(layer.descriptor.size * GROWTH)
-        };
-        let there: u64 = known.iter().filter(is_own).map(unpacked).sum();
-        self.size_bytes.saturating_sub(there) * READ_TO_PACKED >= self.size_bytes
-    }
-}
-
 async fn push_once(
     engine: &Engine,
     request: &PushRequest,
@@ -154,13 +126,13 @@ async fn push_once(
 ) -> Result<Pushed, Failure> {
     // The engine answers a bad credential with 50 s of retries; the registry itself says so at once.
     let registry = Registry::sign_in(request).await?;
-    let local = local(engine, request).await.map_err(Failure::Final)?;
+    let local = Local::find(engine, request).await.map_err(Failure::Final)?;
     let stored = registry.stored().await?;
     if let Some(stored) = stored.as_ref().filter(|stored| stored.is(&local.id)) {
         return Ok(stored.pushed());
     }
     let is_near = !engine.endpoint().is_remote();
-    if *may_upload && is_near && local.unpacked && local.size_bytes <= EXPORTED_BYTES {
+    if *may_upload && is_near && local.can_be_exported() {
         // Whatever happens to it: what is tried again is the other way.
         *may_upload = false;
         let known = match &stored {
@@ -172,27 +144,12 @@ async fn push_once(
             Some(before) => engine.docker().inspect_image(before).await.is_ok(),
             None => false,
         };
-        if !knows || local.is_mostly_new(&known) {
+        if !knows || local.is_sooner_exported(&known) {
             let image = (local.id.as_str(), local.size_bytes, known.as_slice());
             return by_upload::push(engine, &registry, image, progress).await;
         }
     }
     by_engine::push(engine, &registry, progress).await
-}
-
-async fn local(engine: &Engine, request: &PushRequest) -> Result<Local, ImageError> {
-    let reference = format!("{}/{}:{}", request.registry, request.repository, request.tag);
-    let image = engine.docker().inspect_image(&reference).await;
-    let image = image.map_err(ImageError::engine(format!("look for the image `{reference}`")))?;
-    Ok(Local {
-        id: image.id.unwrap_or_default(),
-        size_bytes: image
-            .size
-            .and_then(|size| u64::try_from(size).ok())
-            .unwrap_or_default(),
-        diff_ids: image.root_fs.and_then(|layers| layers.layers).unwrap_or_default(),
-        unpacked: image.descriptor.is_none() && image.graph_driver.is_some(),
-    })
 }
 
 /// A registry on this machine's loopback is not there for an engine on another machine.
@@ -208,37 +165,4 @@ fn check_reach(engine: &Engine, registry: &str) -> Result<(), ImageError> {
         hint: "use an engine on this machine, or give the server a name that both can reach (`serve --public-url`)"
             .to_owned(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Local;
-    use crate::image::push::registry::{Descriptor, Layer};
-
-    #[test]
-    fn an_image_is_exported_when_most_of_it_is_new() {
-        let local = Local {
-            id: "sha256:i".to_owned(),
-            size_bytes: 90,
-            diff_ids: vec!["a".to_owned(), "b".to_owned()],
-            unpacked: true,
-        };
-        let layer = |diff_id: &str, unpacked| Layer {
-            diff_id: diff_id.to_owned(),
-            descriptor: Descriptor::new("", String::new(), 30).with_unpacked(unpacked),
-        };
-        assert!(local.is_mostly_new(&[]));
-        assert!(local.is_mostly_new(&[layer("a", 60)]));
-        assert!(!local.is_mostly_new(&[layer("a", 61)]));
-        assert!(local.is_mostly_new(&[layer("another's", 90)]));
-        let packed = Descriptor::new("", String::new(), 31);
-        let packed = Layer {
-            diff_id: "b".to_owned(),
-            descriptor: packed,
-        };
-        assert!(
-            !local.is_mostly_new(&[packed]),
-            "what is packed is taken for half of what it was"
-        );
-    }
 }

@@ -1,0 +1,161 @@
+//! What the engine has by the name that is pushed, and which way of pushing it takes less time.
+
+use bollard::models::ImageHistoryResponseItem;
+
+use crate::image::engine::Engine;
+use crate::image::error::ImageError;
+use crate::image::push::PushRequest;
+use crate::image::push::registry::Layer;
+
+/// An engine exports an image whole; of a larger one it pushes what is new sooner than that.
+const EXPORTED_BYTES: u64 = 1 << 30;
+/// Exporting reads so much while the engine packs one part of it.
+const READ_TO_PACKED: u64 = 3;
+/// How much a layer of programs and text grows when it is unpacked, where nobody has said it.
+const GROWTH: u64 = 2;
+/// What a layer is made by, as a history tells it; all others only change the configuration.
+const MAKERS: [&str; 6] = ["RUN ", "COPY ", "ADD ", "WORKDIR ", "/bin/sh -c ", "|"];
+/// How the builder before BuildKit writes down what made no layer.
+const MADE_NONE: &str = "/bin/sh -c #(nop)";
+
+/// An image on the engine.
+pub(super) struct Local {
+    pub(super) id: String,
+    pub(super) size_bytes: u64,
+    layers: Vec<Own>,
+    /// Whether an export has the layers as they are unpacked; a store that keeps them packed also pushes them so.
+    unpacked: bool,
+}
+
+/// One of its layers.
+struct Own {
+    diff_id: String,
+    /// Unpacked, where the history tells it.
+    size_bytes: Option<u64>,
+}
+
+impl Local {
+    /// Asks the engine.
+    pub(super) async fn find(engine: &Engine, request: &PushRequest) -> Result<Self, ImageError> {
+        let reference = format!("{}/{}:{}", request.registry, request.repository, request.tag);
+        let docker = engine.docker();
+        let failed = || ImageError::engine(format!("look for the image `{reference}`"));
+        let image = docker.inspect_image(&reference).await.map_err(failed())?;
+        let history = docker.image_history(&reference).await.map_err(failed())?;
+        let diff_ids = image.root_fs.and_then(|layers| layers.layers).unwrap_or_default();
+        let bytes = |size: i64| u64::try_from(size).unwrap_or_default();
+        let sizes = sizes(&history, diff_ids.len());
+        let own = |(index, diff_id)| Own {
+            diff_id,
+            size_bytes: sizes.get(index).copied(),
+        };
+        Ok(Self {
+            id: image.id.unwrap_or_default(),
+            size_bytes: image.size.map(bytes).unwrap_or_default(),
+            layers: diff_ids.into_iter().enumerate().map(own).collect(),
+            unpacked: image.descriptor.is_none() && image.graph_driver.is_some(),
+        })
+    }
+
+    /// Whether the engine's export is of use at all.
+    pub(super) fn can_be_exported(&self) -> bool {
+        self.unpacked && self.size_bytes <= EXPORTED_BYTES
+    }
+
+    /// Whether reading all of it takes less time than the engine's packing. `known` are the layers that the registry has;
+    /// of those that this engine itself has packed, it knows that they are there. Of those that were sent out of an
+    /// export it does not, so it would pack them once more.
+    pub(super) fn is_sooner_exported(&self, known: &[Layer]) -> bool {
+        let spared = |own: &Own| {
+            let layer = known.iter().find(|layer| layer.diff_id == own.diff_id)?;
+            let packed_by_engine = layer.descriptor.unpacked().is_none();
+            packed_by_engine.then(|| own.size_bytes.unwrap_or(layer.descriptor.size * GROWTH))
+        };
+        let spared: u64 = self.layers.iter().filter_map(spared).sum();
+        self.size_bytes.saturating_sub(spared) * READ_TO_PACKED >= self.size_bytes
+    }
+}
+
+/// Sizes of so many layers, the first one first; none where the history cannot be laid beside them.
+fn sizes(history: &[ImageHistoryResponseItem], layers: usize) -> Vec<u64> {
+    let made = |item: &&ImageHistoryResponseItem| {
+        let by = item.created_by.as_str();
+        item.size > 0 || (MAKERS.iter().any(|maker| by.starts_with(maker)) && !by.starts_with(MADE_NONE))
+    };
+    let sizes = history.iter().rev().filter(made);
+    let sizes: Vec<u64> = sizes.map(|item| item.size.unsigned_abs()).collect();
+    if sizes.len() == layers { sizes } else { Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::ImageHistoryResponseItem;
+
+    use super::{Local, Own, sizes};
+    use crate::image::push::registry::{Descriptor, Layer};
+
+    fn layer(diff_id: &str, packed: u64) -> Layer {
+        Layer {
+            diff_id: diff_id.to_owned(),
+            descriptor: Descriptor::new("", String::new(), packed),
+        }
+    }
+
+    fn local(sizes: [Option<u64>; 2]) -> Local {
+        let own = |(diff_id, size_bytes): (&str, _)| Own {
+            diff_id: diff_id.to_owned(),
+            size_bytes,
+        };
+        Local {
+            id: "sha256:i".to_owned(),
+            size_bytes: 90,
+            layers: ["a", "b"].into_iter().zip(sizes).map(own).collect(),
+            unpacked: true,
+        }
+    }
+
+    #[test]
+    fn an_image_is_exported_when_the_engine_would_pack_most_of_it() {
+        let told = local([Some(61), Some(29)]);
+        assert!(told.is_sooner_exported(&[]));
+        assert!(told.is_sooner_exported(&[layer("b", 9)]));
+        assert!(!told.is_sooner_exported(&[layer("a", 9)]), "61 of 90 are spared");
+        assert!(told.is_sooner_exported(&[layer("another's", 90)]));
+        let mut of_an_export = layer("a", 9);
+        of_an_export.descriptor = of_an_export.descriptor.with_unpacked(61);
+        assert!(
+            told.is_sooner_exported(&[of_an_export]),
+            "the engine never sent it"
+        );
+        let untold = local([None, None]);
+        assert!(
+            !untold.is_sooner_exported(&[layer("a", 31)]),
+            "what is packed is taken for half of what it was"
+        );
+    }
+
+    #[test]
+    fn a_history_is_laid_beside_the_layers() {
+        let item = |created_by: &str, size| ImageHistoryResponseItem {
+            created_by: created_by.to_owned(),
+            size,
+            ..ImageHistoryResponseItem::default()
+        };
+        // The newest comes first.
+        let buildkit = [
+            item("CMD [\"x\"]", 0),
+            item("COPY x /x # buildkit", 7),
+            item("ENV A=RUN", 0),
+            item("WORKDIR /app", 0),
+            item("", 74),
+        ];
+        assert_eq!(sizes(&buildkit, 3), [74, 0, 7]);
+        assert_eq!(sizes(&buildkit, 4), [0_u64; 0], "one of them is not told");
+        let older = [
+            item("/bin/sh -c #(nop)  CMD [\"x\"]", 0),
+            item("/bin/sh -c true", 0),
+            item("/bin/sh -c #(nop) COPY file:1 in / ", 5),
+        ];
+        assert_eq!(sizes(&older, 2), [5, 0]);
+    }
+}
