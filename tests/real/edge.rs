@@ -11,6 +11,7 @@ use futures::TryStreamExt as _;
 use systemprompt::server::clock::Clock;
 use systemprompt::server::edge::caddy::CaddyEdge;
 use systemprompt::server::edge::{Access, AccessQuery, Edge, EdgeError, EdgeSettings, Traffic};
+use systemprompt::server::edge_door;
 use systemprompt::server::providers::{MachineSpec, Provider, TenantSpec};
 
 use crate::installation::{Installation, docker};
@@ -22,11 +23,16 @@ pub(crate) struct Front {
     name: String,
     pub(crate) edge: CaddyEdge,
     settings: EdgeSettings,
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl Front {
     pub(crate) fn new(installation: &Installation) -> Self {
-        Self::with_door(installation, None)
+        let folder = tempfile::tempdir().expect("a folder");
+        let door = edge_door::folder(folder.path()).expect("the edge's own");
+        let mut front = Self::with_door(installation, Some(door));
+        front._folder = Some(folder);
+        front
     }
 
     /// One that asks in this folder who visits.
@@ -44,7 +50,12 @@ impl Front {
         };
         let edge = CaddyEdge::new(installation.engine.clone(), settings.clone()).expect("edge");
         let name = installation.engine.name("edge");
-        Self { name, edge, settings }
+        Self {
+            name,
+            edge,
+            settings,
+            _folder: None,
+        }
     }
 
     pub(crate) fn client(&self, label: &str) -> reqwest::ClientBuilder {
@@ -128,6 +139,18 @@ async fn only_tenants_are_let_through() {
     need!(Installation::available());
     let installation = Installation::new();
     let front = Front::new(&installation);
+    only_tenants(&installation, &front).await;
+}
+
+#[tokio::test]
+async fn the_same_where_the_edge_can_be_shown_no_folder() {
+    need!(Installation::available());
+    let installation = Installation::new();
+    let front = Front::with_door(&installation, None);
+    only_tenants(&installation, &front).await;
+}
+
+async fn only_tenants(installation: &Installation, front: &Front) {
     front.edge.ping().await.expect("runs");
     let began = Instant::now();
     let (status, body) = front.get("acme", "/").await;
@@ -140,7 +163,7 @@ async fn only_tenants_are_let_through() {
 
     let tenant = installation.made_tenant("acme", 0).await;
     for _ in 0..2 {
-        front.attach(&installation, &tenant).await;
+        front.attach(installation, &tenant).await;
     }
     let none_serves = async || {
         let began = Instant::now();
@@ -150,7 +173,7 @@ async fn only_tenants_are_let_through() {
         assert!(began.elapsed() < Duration::from_secs(1), "nobody is waited for");
     };
     none_serves().await;
-    front.serve(&installation, &tenant, 1).await;
+    front.serve(installation, &tenant, 1).await;
     assert_eq!(front.get("acme", "/").await, (200, "v1".to_owned()));
     for (traffic, wanted) in [
         (Traffic::Nobody, "not running yet"),
@@ -178,12 +201,58 @@ async fn only_tenants_are_let_through() {
     }
 
     for _ in 0..2 {
-        front.detach(&installation, &tenant).await;
+        front.detach(installation, &tenant).await;
         assert_eq!(front.get("acme", "/").await.0, 404);
     }
     // A tenant of the same name finds nothing of the former one.
-    front.attach(&installation, &tenant).await;
+    front.attach(installation, &tenant).await;
     none_serves().await;
+}
+
+/// A server of this version finds an edge that was told through its volume, and one that was shown another folder.
+#[tokio::test]
+async fn what_the_edge_was_told_stays_when_it_is_told_in_another_place() {
+    need!(Installation::available());
+    let installation = Installation::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let door = edge_door::folder(folder.path()).expect("the edge's own");
+    let not_shown = door.join("not-shown-to-the-edge");
+    std::fs::File::create(&not_shown).expect("made");
+    let mut front = Front::with_door(&installation, Some(door.clone()));
+    let tenant = installation.made_tenant("acme", 0).await;
+    front.attach(&installation, &tenant).await;
+    front.serve(&installation, &tenant, 1).await;
+    assert!(!door.join("tenants").exists(), "it was told through the volume");
+
+    let another_server = |front: &mut Front| {
+        front.edge = CaddyEdge::new(installation.engine.clone(), front.settings.clone()).expect("edge");
+    };
+    std::fs::remove_file(&not_shown).expect("removed");
+    another_server(&mut front);
+    front.edge.ping().await.expect("runs");
+    assert!(door.join("tenants/acme/to").is_dir());
+    assert_eq!(front.get("acme", "/").await, (200, "v1".to_owned()));
+
+    // The folder was brought back from a copy: what the container was shown is not there any more.
+    let aside = folder.path().join("aside");
+    std::fs::rename(&door, &aside).expect("moved");
+    let copied = std::process::Command::new("cp")
+        .arg("-r")
+        .args([&aside, &door])
+        .status();
+    assert!(copied.expect("copies").success());
+    another_server(&mut front);
+    front.edge.ping().await.expect("runs");
+    front
+        .edge
+        .switch("acme", Traffic::Suspended)
+        .await
+        .expect("switched");
+    assert_eq!(front.get("acme", "/").await.0, 503);
+    front.edge.switch("acme", Traffic::To(1)).await.expect("switched");
+    assert_eq!(front.get("acme", "/").await, (200, "v1".to_owned()));
+    let seen: Vec<_> = std::fs::read_dir(door.join("tenants")).expect("read").collect();
+    assert_eq!(seen.len(), 1, "what it was asked for is gone: {seen:?}");
 }
 
 #[tokio::test]

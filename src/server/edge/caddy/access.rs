@@ -108,7 +108,8 @@ fn options(query: AccessQuery) -> LogsOptions {
 fn access(line: &Line, end: &str) -> Option<Access> {
     let host = without_port(&line.request.host);
     let label = host.strip_suffix(end)?;
-    (line.logger == ACCESS).then(|| Access {
+    // No label begins with a hyphen but the one by which a server sees whether it is seen.
+    (line.logger == ACCESS && !label.starts_with('-')).then(|| Access {
         at: at(line.ts),
         label: label.to_owned(),
         method: line.request.method.clone(),
@@ -175,6 +176,10 @@ mod tests {
             })
         );
         assert_eq!(access(&line(text), ".example.com"), None);
+        assert_eq!(
+            access(&line(&text.replace("acme", "-seen-1")), ".localhost"),
+            None
+        );
         assert_eq!(wait(&line(text), "acme.localhost", Time::from_millis(0)), None);
     }
 

@@ -4,9 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::server::edge::caddy::pages::{HELD, NOBODY, SILENT, SUSPENDED, UNKNOWN, answer};
-use crate::server::edge::caddy::render::{
-    ASKED_FILE, DATA, HELD_FILE, HTTP, HTTPS, SERVING, SUSPENDED_FILE, TENANTS,
-};
+use crate::server::edge::caddy::render::{ASKED_FILE, HELD_FILE, HTTP, HTTPS, SERVING, SUSPENDED_FILE};
 use crate::server::edge::caddy::sessions::{
     ask_then, is_preflight, no_answer, nobody_says, own_paths, preflights, say_who, without_cookies,
 };
@@ -28,8 +26,16 @@ const DIAL_TIMEOUT: &str = "6s";
 /// Where held requests ask whether they may go on. A file of the container's own, gone with it.
 const WAITING_ROOM: &str = "unix//tmp/waiting-room.sock";
 
+/// What the configuration is made for.
+#[derive(Clone, Copy)]
+pub(super) struct Plan<'a> {
+    pub(super) settings: &'a EdgeSettings,
+    /// Where the edge finds the tenants' directories.
+    pub(super) tenants: &'a str,
+}
+
 /// Caddy's configuration.
-pub(super) fn config(settings: &EdgeSettings) -> Value {
+pub(super) fn config(plan: Plan<'_>) -> Value {
     let server = |port: u16| {
         json!({
             "listen": [format!(":{port}")],
@@ -38,10 +44,10 @@ pub(super) fn config(settings: &EdgeSettings) -> Value {
             "read_header_timeout": "10s",
             "idle_timeout": "2m",
             "logs": { "default_logger_name": last(ACCESS) },
-            "routes": routes(settings),
+            "routes": routes(plan),
             "errors": { "routes": [
                 no_answer(),
-                { "match": with_file(settings, HELD_FILE), "handle": [answer(&HELD)], "terminal": true },
+                { "match": with_file(plan, HELD_FILE), "handle": [answer(&HELD)], "terminal": true },
                 { "handle": [answer(&SILENT)] },
             ] },
         })
@@ -54,12 +60,12 @@ pub(super) fn config(settings: &EdgeSettings) -> Value {
         "logging": logging(),
         "apps": {
             "http": { "grace_period": "10s", "servers": {
-                "http": server(HTTP), "https": https, "waiting-room": waiting_room(settings),
+                "http": server(HTTP), "https": https, "waiting-room": waiting_room(plan),
             } },
             "pki": { "certificate_authorities": { "local": { "install_trust": false } } },
             // A certificate per name when it is first asked for: clients refuse `*.localhost`.
             "tls": { "automation": { "policies": [{
-                "subjects": [format!("*.{}", settings.domain)],
+                "subjects": [format!("*.{}", plan.settings.domain)],
                 "issuers": [{ "module": "internal" }],
                 "on_demand": true,
             }] } },
@@ -112,53 +118,52 @@ fn last(logger: &str) -> &str {
 }
 
 /// Of `acme.localhost`, the first part. Labels are counted from the right: 0 is `localhost`.
-fn label(settings: &EdgeSettings) -> String {
-    let place = settings.domain.split('.').count();
+fn label(plan: Plan<'_>) -> String {
+    let place = plan.settings.domain.split('.').count();
     format!("{{http.request.host.labels.{place}}}")
 }
 
 /// Requests of tenants that have this file.
-fn with_file(settings: &EdgeSettings, file: &str) -> Value {
+fn with_file(plan: Plan<'_>, file: &str) -> Value {
     matching(
-        settings,
-        format!("{DATA}/{TENANTS}/{}", label(settings)),
+        plan,
+        format!("{}/{}", plan.tenants, label(plan)),
         format!("/{file}"),
     )
 }
 
 /// Requests of tenants that have a release that serves. The file that is found is its address.
-fn served(settings: &EdgeSettings) -> Value {
-    let root = format!("{DATA}/{TENANTS}/{}/{SERVING}", label(settings));
-    matching(settings, root, "/*".to_owned())
+fn served(plan: Plan<'_>) -> Value {
+    let root = format!("{}/{}/{SERVING}", plan.tenants, label(plan));
+    matching(plan, root, "/*".to_owned())
 }
 
 /// Requests of tenants that are known.
-fn known(settings: &EdgeSettings) -> Value {
-    matching(
-        settings,
-        format!("{DATA}/{TENANTS}"),
-        format!("/{}/", label(settings)),
-    )
+fn known(plan: Plan<'_>) -> Value {
+    matching(plan, plan.tenants.to_owned(), format!("/{}/", label(plan)))
 }
 
-fn matching(settings: &EdgeSettings, root: String, file: String) -> Value {
+fn matching(plan: Plan<'_>, root: String, file: String) -> Value {
     // A name that is no label must not reach the file matcher, which knows `*`.
-    let shape = format!("^[a-z0-9-]+\\.{}(:[0-9]+)?$", settings.domain.replace('.', "\\."));
+    let shape = format!(
+        "^[a-z0-9-]+\\.{}(:[0-9]+)?$",
+        plan.settings.domain.replace('.', "\\.")
+    );
     json!([{
-        "host": [format!("*.{}", settings.domain)],
+        "host": [format!("*.{}", plan.settings.domain)],
         "header_regexp": { "Host": { "pattern": shape } },
         "file": { "root": root, "try_files": [file] },
     }])
 }
 
-fn routes(settings: &EdgeSettings) -> Value {
-    let serving_by = |proxy: Value| json!({ "match": served(settings), "handle": [proxy], "terminal": true });
+fn routes(plan: Plan<'_>) -> Value {
+    let serving_by = |proxy: Value| json!({ "match": served(plan), "handle": [proxy], "terminal": true });
     let serving = serving_by(proxy());
     let suspended = json!({
-        "match": with_file(settings, SUSPENDED_FILE), "handle": [answer(&SUSPENDED)], "terminal": true,
+        "match": with_file(plan, SUSPENDED_FILE), "handle": [answer(&SUSPENDED)], "terminal": true,
     });
-    let known = json!({ "match": known(settings), "handle": [answer(&NOBODY)], "terminal": true });
-    let asked = asked(settings, &[suspended.clone(), known.clone()], |shown_token| {
+    let known = json!({ "match": known(plan), "handle": [answer(&NOBODY)], "terminal": true });
+    let asked = asked(plan, &[suspended.clone(), known.clone()], |shown_token| {
         let mut proxy = proxy();
         say_who(&mut proxy, shown_token);
         serving_by(proxy)
@@ -175,7 +180,7 @@ fn routes(settings: &EdgeSettings) -> Value {
             "terminal": true,
         },
         {
-            "match": with_file(settings, HELD_FILE),
+            "match": with_file(plan, HELD_FILE),
             "handle": [wait_then(&held)],
             "terminal": true,
         },
@@ -191,17 +196,17 @@ fn routes(settings: &EdgeSettings) -> Value {
 
 /// Requests of tenants whose visitors are asked who they are: nobody comes past it to the app. Which release serves is
 /// looked up once more afterwards.
-fn asked(settings: &EdgeSettings, otherwise: &[Value], serving: impl Fn(bool) -> Value) -> Value {
-    let label = label(settings);
+fn asked(plan: Plan<'_>, otherwise: &[Value], serving: impl Fn(bool) -> Value) -> Value {
+    let label = label(plan);
     let with = |first: Value| [vec![first], otherwise.to_vec()].concat();
     let mut asks = ask_then(&label, |shown_token| with(serving(shown_token)));
-    asks["match"] = served(settings);
+    asks["match"] = served(plan);
     let preflight = json!({
-        "match": is_preflight(served(settings)), "handle": [preflights(proxy())], "terminal": true,
+        "match": is_preflight(served(plan)), "handle": [preflights(proxy())], "terminal": true,
     });
     let routes = [vec![own_paths(&label), preflight], with(asks)].concat();
     json!({
-        "match": with_file(settings, ASKED_FILE),
+        "match": with_file(plan, ASKED_FILE),
         "handle": [{ "handler": "subroute", "routes": routes }],
         "terminal": true,
     })
@@ -240,7 +245,7 @@ fn wait_then(routes: &Value) -> Value {
 }
 
 /// Answers as soon as a tenant's requests are not held any more; until then it hangs up.
-fn waiting_room(settings: &EdgeSettings) -> Value {
+fn waiting_room(plan: Plan<'_>) -> Value {
     let asked = format!("{{http.request.header.{WAITED_HEADER}}}");
     json!({
         "listen": [WAITING_ROOM],
@@ -249,7 +254,7 @@ fn waiting_room(settings: &EdgeSettings) -> Value {
         "logs": { "default_logger_name": last(WAITED) },
         "routes": [
             {
-                "match": with_file(settings, HELD_FILE),
+                "match": with_file(plan, HELD_FILE),
                 "handle": [
                     { "handler": "vars", "log_skip": true, "skip_log": true },
                     { "handler": "static_response", "abort": true },
@@ -269,12 +274,19 @@ fn waiting_room(settings: &EdgeSettings) -> Value {
 mod tests {
     use serde_json::json;
 
-    use super::config;
+    use super::{Plan, config};
     use crate::server::edge::EdgeSettings;
+
+    fn plan(settings: &EdgeSettings) -> Plan<'_> {
+        Plan {
+            settings,
+            tenants: "/data/systemprompt/tenants",
+        }
+    }
 
     #[test]
     fn the_configuration_names_no_tenant() {
-        let mut config = config(&EdgeSettings::default());
+        let mut config = config(plan(&EdgeSettings::default()));
         let servers = config["apps"]["http"]["servers"]
             .as_object_mut()
             .expect("servers");
@@ -297,7 +309,7 @@ mod tests {
             domain: "apps.example.com".to_owned(),
             ..EdgeSettings::default()
         };
-        let text = config(&settings).to_string();
+        let text = config(plan(&settings)).to_string();
         assert!(
             text.contains("/data/systemprompt/tenants/{http.request.host.labels.3}/to"),
             "{text}"

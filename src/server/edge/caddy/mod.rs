@@ -5,8 +5,10 @@ mod config;
 mod known;
 mod pages;
 mod reach;
+mod ready;
 mod render;
 mod sessions;
+mod signs;
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -14,30 +16,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bollard::query_parameters::DownloadFromContainerOptionsBuilder;
-use futures::TryStreamExt as _;
 use std::io::Read as _;
 use tokio::sync::Mutex;
 
 use crate::api::time::Time;
-use crate::server::containers::{
-    ContainerFile, Engine, EngineError, EngineFault, Ensured, ImageChoice, Labels, NetworkSpec, edge_network,
-    key, route,
-};
+use crate::server::containers::{Engine, EngineError, edge_network, route};
 use crate::server::edge::caddy::known::Known;
 use crate::server::edge::caddy::reach::client;
 use crate::server::edge::caddy::render::{ROLE, ROOT_CERTIFICATE};
+use crate::server::edge::caddy::signs::Place;
 use crate::server::edge::{AccessQuery, AccessStream, Edge, EdgeError, EdgeSettings, Traffic, Waited};
-
-/// The image that `scripts/setup` builds where none can be pulled.
-const STAND_IN: &str = "systemprompt-standin/caddy:2";
 
 /// A look at the files that began before they changed has ended after this time.
 const LOOK: Duration = Duration::from_millis(100);
 /// A request for which the former release was chosen has reached it after this time.
 const DIAL: Duration = Duration::from_millis(300);
-/// The same while others wait already; the write itself takes twice as long to return.
-const DIAL_BEFORE_HOLD: Duration = Duration::from_millis(40);
+/// The same while others wait already.
+const DIAL_BEFORE_HOLD: Duration = Duration::from_millis(100);
+/// The same where the write itself takes twice as long to return.
+const DIAL_AFTER_WRITE: Duration = Duration::from_millis(40);
 /// What the edge says of requests is written a moment after they were let go.
 const WRITTEN: Duration = Duration::from_millis(300);
 
@@ -51,8 +48,8 @@ struct Inner {
     settings: EdgeSettings,
     http: reqwest::Client,
     known: Known,
-    /// Whether the container was seen to run as it shall.
-    ready: Mutex<bool>,
+    /// Where the signs are put, once the container was seen to run as it shall.
+    ready: Mutex<Option<Place>>,
     /// The certificate of its authority, once it was read.
     root: Mutex<Option<String>>,
 }
@@ -74,7 +71,7 @@ impl CaddyEdge {
             settings,
             http,
             known: Known::default(),
-            ready: Mutex::new(false),
+            ready: Mutex::new(None),
             root: Mutex::new(None),
         })))
     }
@@ -95,20 +92,7 @@ impl CaddyEdge {
     async fn read_root_certificate(&self) -> Result<String, EdgeError> {
         self.ensure().await?;
         let action = || "read the certificate of the edge's authority".to_owned();
-        let options = DownloadFromContainerOptionsBuilder::new()
-            .path(ROOT_CERTIFICATE)
-            .build();
-        let chunks = self
-            .0
-            .engine
-            .docker()
-            .await?
-            .download_from_container(&self.name(), Some(options));
-        let chunks: Vec<bytes::Bytes> = match chunks.try_collect().await {
-            Ok(chunks) => chunks,
-            Err(source) => return Err(EngineError::engine(action(), source).into()),
-        };
-        let bytes = chunks.concat();
+        let bytes = self.take_out(ROOT_CERTIFICATE, &action()).await?;
         let mut archive = tar::Archive::new(bytes.as_slice());
         let mut text = String::new();
         let read = match archive.entries().map(|mut entries| entries.next()) {
@@ -125,91 +109,10 @@ impl CaddyEdge {
         self.0.engine.name(ROLE)
     }
 
-    /// The container runs afterwards, in every tenant's edge network, and answers.
-    async fn ensure(&self) -> Result<(), EdgeError> {
-        let mut ready = self.0.ready.lock().await;
-        if *ready {
-            return Ok(());
-        }
-        let Inner { engine, settings, .. } = &*self.0;
-        let name = self.name();
-        let choice = ImageChoice {
-            wanted: &settings.image,
-            stand_in: STAND_IN,
-        };
-        let image = engine.ensure_image(choice).await?;
-        let labels = Labels::of_installation(ROLE);
-        engine.ensure_volume(&name, &labels, &[]).await?;
-        let network = NetworkSpec {
-            name: name.clone(),
-            subnet: None,
-            internal: false,
-            labels,
-        };
-        engine.ensure_network(&network).await?;
-        let spec = render::container(&name, &image, settings);
-        let ensured = engine
-            .ensure_container(&spec)
-            .await
-            .map_err(|error| self.explain(error))?;
-        if ensured == Ensured::Made {
-            for network in engine.list_networks(&[(key::ROLE, "edge-network")]).await? {
-                engine.connect(&network, &name, &[]).await?;
-            }
-        }
-        self.wait_for_answer().await?;
-        *ready = true;
-        Ok(())
-    }
-
-    /// After a failure the container is looked at again; one that is gone is made anew at the next call.
-    async fn checked(&self, result: Result<(), EngineError>) -> Result<(), EdgeError> {
-        let Err(error) = result else {
-            return Ok(());
-        };
-        *self.0.ready.lock().await = false;
-        if self.0.engine.find_container(&self.name()).await?.is_none() {
-            return Err(EdgeError::Retry {
-                what: error.to_string(),
-                source: error.source,
-            });
-        }
-        Err(error.into())
-    }
-
     /// Where a release of the tenant is found.
     async fn address(&self, label: &str, release: u32) -> Result<Ipv4Addr, EdgeError> {
         let network = edge_network(self.0.engine.instance(), label);
         Ok(route(self.0.engine.first_address(&network).await?, release))
-    }
-
-    /// Whether requests of the tenant may go to this address.
-    async fn serves(&self, label: &str, address: Ipv4Addr) -> Result<bool, EdgeError> {
-        let path = format!("{}/{}", render::DATA, render::serving(label, address));
-        Ok(self.0.engine.holds_file(&self.name(), &path).await?)
-    }
-
-    async fn write(&self, files: &[ContainerFile]) -> Result<(), EdgeError> {
-        self.checked(self.0.engine.upload(&self.name(), files).await)
-            .await
-    }
-
-    /// Which flags choose other ports.
-    fn explain(&self, error: EngineError) -> EdgeError {
-        if error.fault != EngineFault::PortTaken {
-            return error.into();
-        }
-        let EdgeSettings {
-            http_port,
-            https_port,
-            ..
-        } = self.0.settings;
-        EdgeError::Fatal {
-            code: error.code(),
-            what: format!("failed to start the edge: port {http_port} or {https_port} is taken"),
-            hint: Some("choose others with `--edge-http-port` and `--edge-https-port`".to_owned()),
-            source: error.source,
-        }
     }
 }
 
@@ -236,7 +139,7 @@ impl Edge for CaddyEdge {
     async fn ping(&self) -> Result<String, EdgeError> {
         self.ensure().await?;
         if self.ask().await.is_err() {
-            *self.0.ready.lock().await = false;
+            *self.0.ready.lock().await = None;
             self.ensure().await?;
         }
         let EdgeSettings {
@@ -262,10 +165,10 @@ impl Edge for CaddyEdge {
     }
 
     async fn know(&self, label: &str) -> Result<(), EdgeError> {
-        self.ensure().await?;
+        let place = self.ensure().await?;
         let write = async |labels: &BTreeSet<String>| {
-            let files: Vec<ContainerFile> = labels.iter().flat_map(|label| render::known(label)).collect();
-            self.write(&files).await
+            let signs = labels.iter().flat_map(|label| render::known(label)).collect();
+            self.write(&place, signs).await
         };
         self.0.known.add(label, write).await
     }
@@ -283,56 +186,57 @@ impl Edge for CaddyEdge {
     }
 
     async fn switch(&self, label: &str, traffic: Traffic) -> Result<(), EdgeError> {
-        self.ensure().await?;
+        let place = self.ensure().await?;
         match traffic {
             // Where they go afterwards is said when they are let go.
             Traffic::Held => {
-                self.write(&render::held(label)).await?;
-                self.dialled(DIAL_BEFORE_HOLD).await;
+                self.write(&place, render::held(label)).await?;
+                let dialled = match place {
+                    Place::Folder(_) => DIAL_BEFORE_HOLD,
+                    Place::Volume => DIAL_AFTER_WRITE,
+                };
+                self.dialled(dialled).await;
                 return Ok(());
             }
             Traffic::To(release) => {
                 // Both serve for a moment: a look at the files while they change finds one of them in any case.
                 // One that serves already, as when a step is done twice, is not written again.
                 let address = self.address(label, release).await?;
-                if !self.serves(label, address).await? {
-                    self.write(&render::also_serving(label, address)).await?;
+                if !self.is_up(&place, &render::serving(label, address)).await? {
+                    self.write(&place, render::also_serving(label, address)).await?;
                     tokio::time::sleep(LOOK).await;
                 }
-                self.write(&render::others_ended(label, address)).await?;
+                self.write(&place, render::others_ended(label, address)).await?;
             }
-            Traffic::Suspended => self.write(&render::nobody(label, true)).await?,
-            Traffic::Nobody => self.write(&render::nobody(label, false)).await?,
+            Traffic::Suspended => self.write(&place, render::nobody(label, true)).await?,
+            Traffic::Nobody => self.write(&place, render::nobody(label, false)).await?,
         }
         self.dialled(DIAL).await;
         Ok(())
     }
 
     async fn ask_first(&self, label: &str, asks: bool) -> Result<(), EdgeError> {
-        self.ensure().await?;
-        let path = format!(
-            "{}/{}/{label}/{}",
-            render::DATA,
-            render::TENANTS,
-            render::ASKED_FILE
-        );
-        // A file is removed before it is written: nobody shall come in meanwhile because it is said again.
-        if asks && self.0.engine.holds_file(&self.name(), &path).await? {
+        let place = self.ensure().await?;
+        // Through the engine a file is removed before it is written: nobody shall come in meanwhile because it is said
+        // again.
+        if asks && self.is_up(&place, &render::asking(label)).await? {
             return Ok(());
         }
-        self.write(&render::asked(label, asks)).await?;
+        self.write(&place, render::asked(label, asks)).await?;
         // From here on nobody has looked before it was written.
         tokio::time::sleep(LOOK).await;
         Ok(())
     }
 
     async fn let_go(&self, label: &str, release: u32) -> Result<(), EdgeError> {
-        self.ensure().await?;
+        let place = self.ensure().await?;
         let address = self.address(label, release).await?;
-        if self.serves(label, address).await? {
-            return self.write(&render::others_ended(label, address)).await;
-        }
-        self.write(&render::serves_alone(label, address)).await
+        let signs = if self.is_up(&place, &render::serving(label, address)).await? {
+            render::others_ended(label, address)
+        } else {
+            render::serves_alone(label, address)
+        };
+        self.write(&place, signs).await
     }
 
     async fn waited(&self, label: &str, since: Time) -> Result<Waited, EdgeError> {
@@ -356,8 +260,8 @@ impl Edge for CaddyEdge {
     }
 
     async fn detach(&self, label: &str, network: Option<&str>) -> Result<(), EdgeError> {
-        self.ensure().await?;
-        self.write(&render::unknown(label)).await?;
+        let place = self.ensure().await?;
+        self.write(&place, render::unknown(label)).await?;
         if let Some(network) = network {
             let disconnected = self.0.engine.disconnect(network, &self.name()).await;
             self.checked(disconnected).await?;

@@ -1,9 +1,9 @@
 //! The edge's container and the files that say who is there. Pure: no calls.
 //!
 //! The files are empty: a tenant is a directory of its label's name. In it a file says that the tenant is suspended
-//! or that its requests are held, and the name of one in `to/` is the address of the release that serves. Files can
-//! be brought into a container but not taken out, so what is over is replaced by the other kind: a former tenant is
-//! a file, the address of a release that does not serve any more is a directory.
+//! or that its requests are held, and the name of one in `to/` is the address of the release that serves. Through the
+//! engine, files can be brought into a container but not taken out, so what is over is replaced by the other kind: a
+//! former tenant is a file, the address of a release that does not serve any more is a directory.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -15,9 +15,9 @@ use crate::server::containers::{
     ContainerFile, ContainerSpec, JoinedNetwork, Labels, ROUTES, restarts, rotated_logs, route, texts,
     volume_at,
 };
-use crate::server::edge::EdgeSettings;
-use crate::server::edge::caddy::config::config;
+use crate::server::edge::caddy::config::{Plan, config};
 use crate::server::edge::caddy::sessions::DOOR_AT;
+use crate::server::edge::caddy::signs::IN_VOLUME;
 
 /// Where Caddy keeps the certificate of its own authority.
 pub(super) const ROOT_CERTIFICATE: &str = "/data/caddy/pki/authorities/local/root.crt";
@@ -29,7 +29,6 @@ pub(super) const HTTPS: u16 = 8443;
 /// The volume: everything that the edge writes, and the only place where files can be brought to it.
 pub(super) const DATA: &str = "/data";
 const CONFIG: &str = "systemprompt/caddy.json";
-pub(super) const TENANTS: &str = "systemprompt/tenants";
 /// Its name in a tenant's directory, where requests shall wait.
 pub(super) const HELD_FILE: &str = "held";
 /// Its name in a tenant's directory, where it is suspended.
@@ -41,64 +40,69 @@ pub(super) const ASKED_FILE: &str = "asked";
 pub(super) const SERVING: &str = "to";
 
 /// The tenant is known from now on; which release serves stays as it is.
-pub(super) fn known(label: &str) -> Vec<ContainerFile> {
-    vec![entry(&format!("{TENANTS}/{label}/"))]
+pub(super) fn known(label: &str) -> Vec<String> {
+    vec![format!("{label}/")]
 }
 
 /// The tenant is not known any more.
-pub(super) fn unknown(label: &str) -> Vec<ContainerFile> {
-    vec![entry(&format!("{TENANTS}/{label}"))]
+pub(super) fn unknown(label: &str) -> Vec<String> {
+    vec![label.to_owned()]
 }
 
 /// The release at this address serves from now on, beside those that do already.
-pub(super) fn also_serving(label: &str, address: Ipv4Addr) -> Vec<ContainerFile> {
+pub(super) fn also_serving(label: &str, address: Ipv4Addr) -> Vec<String> {
     let mut entries = known(label);
-    entries.push(entry(&format!("{TENANTS}/{label}/{SERVING}/")));
-    entries.push(entry(&serving(label, address)));
+    entries.push(format!("{label}/{SERVING}/"));
+    entries.push(serving(label, address));
     entries
 }
 
-/// The path in [`DATA`] of the file that says that the release at an address serves.
+/// The file that says that the release at an address serves.
 pub(super) fn serving(label: &str, address: Ipv4Addr) -> String {
-    format!("{TENANTS}/{label}/{SERVING}/{address}")
+    format!("{label}/{SERVING}/{address}")
 }
 
 /// The tenant's requests wait from now on, whatever else is said.
-pub(super) fn held(label: &str) -> Vec<ContainerFile> {
+pub(super) fn held(label: &str) -> Vec<String> {
     let mut entries = known(label);
-    entries.push(entry(&format!("{TENANTS}/{label}/{HELD_FILE}")));
+    entries.push(format!("{label}/{HELD_FILE}"));
     entries
+}
+
+/// The file that says that visitors are asked who they are.
+pub(super) fn asking(label: &str) -> String {
+    format!("{label}/{ASKED_FILE}")
 }
 
 /// Visitors are asked who they are from now on, or not any more.
-pub(super) fn asked(label: &str, asks: bool) -> Vec<ContainerFile> {
+pub(super) fn asked(label: &str, asks: bool) -> Vec<String> {
     let end = if asks { "" } else { "/" };
     let mut entries = known(label);
-    entries.push(entry(&format!("{TENANTS}/{label}/{ASKED_FILE}{end}")));
+    entries.push(format!("{}{end}", asking(label)));
     entries
 }
 
-/// Of the releases that serve, only the one at this address does from now on. Its own file stays untouched: a file is
-/// removed before it is written, and a look at the directory in between would find nobody. Requests that wait are let
-/// go last.
-pub(super) fn others_ended(label: &str, address: Ipv4Addr) -> Vec<ContainerFile> {
+/// Of the releases that serve, only the one at this address does from now on. Its own file stays untouched: through the
+/// engine a file is removed before it is written, and a look at the directory in between would find nobody. Requests
+/// that wait are let go last.
+pub(super) fn others_ended(label: &str, address: Ipv4Addr) -> Vec<String> {
     let mut entries = known(label);
     let others = (0..ROUTES).map(|release| route(address, release));
     let others = others.filter(|other| *other != address);
-    entries.extend(others.map(|other| entry(&format!("{}/", serving(label, other)))));
-    entries.extend([SUSPENDED_FILE, HELD_FILE].map(|word| entry(&format!("{TENANTS}/{label}/{word}/"))));
+    entries.extend(others.map(|other| format!("{}/", serving(label, other))));
+    entries.extend([SUSPENDED_FILE, HELD_FILE].map(|word| format!("{label}/{word}/")));
     entries
 }
 
 /// The same where nobody serves, and what serves may be written.
-pub(super) fn serves_alone(label: &str, address: Ipv4Addr) -> Vec<ContainerFile> {
+pub(super) fn serves_alone(label: &str, address: Ipv4Addr) -> Vec<String> {
     let mut entries = also_serving(label, address);
     entries.extend(others_ended(label, address).into_iter().skip(1));
     entries
 }
 
 /// No release serves from now on, and this is why. Requests that wait are let go last.
-pub(super) fn nobody(label: &str, suspended: bool) -> Vec<ContainerFile> {
+pub(super) fn nobody(label: &str, suspended: bool) -> Vec<String> {
     let end = if suspended { "" } else { "/" };
     let said = [
         format!("{SUSPENDED_FILE}{end}"),
@@ -108,12 +112,12 @@ pub(super) fn nobody(label: &str, suspended: bool) -> Vec<ContainerFile> {
         format!("{HELD_FILE}/"),
     ];
     let mut entries = known(label);
-    entries.extend(said.map(|name| entry(&format!("{TENANTS}/{label}/{name}"))));
+    entries.extend(said.map(|name| format!("{label}/{name}")));
     entries
 }
 
-/// An empty file, or a directory where the path ends with `/`.
-fn entry(path: &str) -> ContainerFile {
+/// An empty file of the volume, or a directory where the path ends with `/`.
+pub(super) fn entry(path: &str) -> ContainerFile {
     ContainerFile {
         directory: DATA.to_owned(),
         path: path.to_owned(),
@@ -124,7 +128,8 @@ fn entry(path: &str) -> ContainerFile {
 }
 
 /// The edge's container: it writes nothing but its volume, and has no powers.
-pub(super) fn container(name: &str, image: &str, settings: &EdgeSettings) -> ContainerSpec {
+pub(super) fn container(name: &str, image: &str, plan: Plan<'_>) -> ContainerSpec {
+    let settings = plan.settings;
     let ports = [(HTTP, settings.http_port), (HTTPS, settings.https_port)];
     let bindings = ports.iter().map(|(inside, outside)| {
         let binding = PortBinding {
@@ -171,9 +176,9 @@ pub(super) fn container(name: &str, image: &str, settings: &EdgeSettings) -> Con
             aliases: Vec::new(),
         }],
         files: vec![
-            entry(&format!("{TENANTS}/")),
+            entry(&format!("{IN_VOLUME}/")),
             ContainerFile {
-                contents: config(settings).to_string().into_bytes(),
+                contents: config(plan).to_string().into_bytes(),
                 ..entry(CONFIG)
             },
         ],
@@ -186,14 +191,18 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::{also_serving, asked, container, held, known, nobody, others_ended, serves_alone, unknown};
-    use crate::server::containers::ContainerFile;
     use crate::server::edge::EdgeSettings;
+    use crate::server::edge::caddy::config::Plan;
 
     const NINTH: Ipv4Addr = Ipv4Addr::new(10, 213, 0, 20);
 
     #[test]
     fn only_loopback_ports_are_published() {
-        let spec = container("sp-x-edge", "caddy:2", &EdgeSettings::default());
+        let plan = Plan {
+            settings: &EdgeSettings::default(),
+            tenants: "/tenants",
+        };
+        let spec = container("sp-x-edge", "caddy:2", plan);
         let bindings = spec
             .body
             .host_config
@@ -211,9 +220,8 @@ mod tests {
         );
     }
 
-    fn paths(files: Vec<ContainerFile>) -> Vec<String> {
-        let of = |file: ContainerFile| file.path.replace("systemprompt/tenants/acme", "");
-        files.into_iter().map(of).collect()
+    fn paths(signs: Vec<String>) -> Vec<String> {
+        signs.into_iter().map(|sign| sign.replace("acme", "")).collect()
     }
 
     #[test]
