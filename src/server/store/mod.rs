@@ -60,7 +60,7 @@ use sqlx::sqlite::{
 };
 
 use crate::api::secret::SecretText;
-use crate::server::store::postgres::{PostgresSettings, answered};
+use crate::server::store::postgres::{PostgresSettings, PostgresTx, answered};
 use crate::server::store::sqlite::{Group, SqliteTx};
 pub use crate::server::store::tx::Tx;
 
@@ -232,7 +232,7 @@ impl Store {
             }
             Self::Postgres(pool) => answered(pool.begin())
                 .await
-                .map(Tx::Postgres)
+                .map(|tx| Tx::Postgres(PostgresTx::new(tx)))
                 .map_err(StoreError::Statement),
         }
     }
@@ -257,7 +257,7 @@ impl Store {
             Self::Postgres(pool) => {
                 answered(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"))
                     .await
-                    .map(Tx::Postgres)
+                    .map(|tx| Tx::Postgres(PostgresTx::new(tx)))
                     .map_err(StoreError::Statement)
             }
         }

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{Connection as _, Error};
+use sqlx::{Connection as _, Error, Postgres};
 
 use crate::api::secret::SecretText;
 use crate::server::store::{Store, StoreError};
@@ -26,9 +26,9 @@ const ALIVE_STILL: Duration = Duration::from_secs(1);
 /// For how long an answer is waited for: longer than the server itself works on a statement.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
-/// For so long after an interruption every connection that is given back proves that it lives: more than anybody holds one
-/// after a statement.
-const INTERRUPTED_LATELY: Duration = Duration::from_secs(60);
+/// For so long after an interruption every connection that is given back proves that it lives: the one on which something
+/// is under way is given back at once.
+const INTERRUPTED_LATELY: Duration = Duration::from_secs(2);
 
 /// What every session is told, unless the URL says otherwise. A replica that has lost its power must not hold rows for
 /// longer than others can wait.
@@ -140,6 +140,41 @@ pub(super) async fn answered<T>(answer: impl Future<Output = Result<T, Error>>) 
     let answer = limited(ANSWER_WITHIN, answer).await;
     waiting.over(!matches!(answer, Err(Error::Io(_))));
     answer
+}
+
+/// A transaction, and whether its last statement was answered.
+pub struct PostgresTx {
+    // Dropped first, which gives the connection back.
+    tx: sqlx::Transaction<'static, Postgres>,
+    waiting: Waiting,
+}
+
+impl PostgresTx {
+    pub(super) fn new(tx: sqlx::Transaction<'static, Postgres>) -> Self {
+        Self {
+            tx,
+            waiting: Waiting { answered: true },
+        }
+    }
+
+    /// Runs a statement and waits for its answer. Whoever gives up in the middle, and keeps the transaction, gives its
+    /// connection back later with the statement under way.
+    pub(super) async fn answered<T>(
+        &mut self,
+        statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.waiting.answered = false;
+        let answer = limited(ANSWER_WITHIN, statement(&mut self.tx)).await;
+        self.waiting.answered = !matches!(answer, Err(Error::Io(_)));
+        answer
+    }
+
+    pub(super) async fn commit(self) -> Result<(), Error> {
+        let Self { tx, waiting } = self;
+        let answer = answered(tx.commit()).await;
+        drop(waiting);
+        answer
+    }
 }
 
 /// When an answer was last not waited for to its end: whoever is gone, or has lost patience, leaves a connection on which

@@ -1,8 +1,6 @@
 //! [`Tx`], the unit of work, and what is run in it.
 
-use sqlx::Postgres;
-
-use crate::server::store::postgres::answered;
+use crate::server::store::postgres::{PostgresTx, answered};
 use crate::server::store::row::{Row, Value};
 use crate::server::store::sqlite::SqliteTx;
 use crate::server::store::{Store, StoreError, acts, audit};
@@ -12,7 +10,7 @@ pub enum Tx {
     /// On SQLite.
     Sqlite(SqliteTx),
     /// On PostgreSQL.
-    Postgres(sqlx::Transaction<'static, Postgres>),
+    Postgres(PostgresTx),
     /// None: statements that only read, each by itself.
     Look(Store),
 }
@@ -59,7 +57,8 @@ impl Tx {
                 .execute(&mut *held.tx)
                 .await
                 .map(|done| done.rows_affected()),
-            Self::Postgres(tx) => answered(bound!(sql, args).execute(&mut **tx))
+            Self::Postgres(tx) => tx
+                .answered(async |tx| bound!(sql, args).execute(tx).await)
                 .await
                 .map(|done| done.rows_affected()),
             Self::Look(_) => Err(only_reads()),
@@ -77,7 +76,8 @@ impl Tx {
                 .fetch_all(&mut *held.tx)
                 .await
                 .map(|rows| rows.into_iter().map(Row::Sqlite).collect()),
-            Self::Postgres(tx) => answered(bound!(sql, args).fetch_all(&mut **tx))
+            Self::Postgres(tx) => tx
+                .answered(async |tx| bound!(sql, args).fetch_all(tx).await)
                 .await
                 .map(|rows| rows.into_iter().map(Row::Postgres).collect()),
             Self::Look(_) if !reads(sql) => Err(only_reads()),
@@ -108,7 +108,8 @@ impl Tx {
                 .fetch_optional(&mut *held.tx)
                 .await
                 .map(|row| row.map(Row::Sqlite)),
-            Self::Postgres(tx) => answered(bound!(sql, args).fetch_optional(&mut **tx))
+            Self::Postgres(tx) => tx
+                .answered(async |tx| bound!(sql, args).fetch_optional(tx).await)
                 .await
                 .map(|row| row.map(Row::Postgres)),
             Self::Look(_) if !reads(sql) => Err(only_reads()),
@@ -148,7 +149,7 @@ impl Tx {
     pub async fn commit_aside(self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(held) => held.group.commit(held.tx).await,
-            Self::Postgres(tx) => answered(tx.commit()).await,
+            Self::Postgres(tx) => tx.commit().await,
             Self::Look(_) => Ok(()),
         }
         .map_err(statement_error)
