@@ -51,7 +51,7 @@ fn cells(measured: &Measured, row: &Row) -> [String; 4] {
     };
     let reached = measured.goals().find(|(one, _)| one.name == row.name);
     let goal = reached.map(|(row, reached)| {
-        let goal = row.goal.unwrap_or_default();
+        let goal = (row.goal.unwrap_or_default() * 100.0).round() / 100.0;
         format!(
             "{word} {goal}: {}",
             if reached { "reached" } else { "**not reached**" }

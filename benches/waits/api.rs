@@ -10,11 +10,12 @@ use crate::harness::load::{Kept, wrk};
 use crate::harness::run::{floor, version};
 use crate::harness::seed::{Database, accounts, tenants};
 use crate::harness::served::{Folder, Postgres, Served};
+use crate::waits::append;
 
-const AGAINST_BARE: f64 = 0.7;
-const P99_AGAINST_BARE: f64 = 1.5;
+pub(crate) const AGAINST_BARE: f64 = 0.7;
+pub(crate) const P99_AGAINST_BARE: f64 = 1.5;
 /// A million costs at most 1.2 of a thousand.
-const AGAINST_FEW: f64 = 1.0 / 1.2;
+pub(crate) const AGAINST_FEW: f64 = 1.0 / 1.2;
 const OWNERS: usize = 10;
 /// As many as it takes to ask for minutes without being told to wait: every token may ask 3000 times a minute.
 const TOKENS: usize = 400;
@@ -93,6 +94,11 @@ fn on(engine: &str, scale: Scale, databases: &[(usize, Database, PathBuf)]) -> O
     for (what, path) in [("get one of", Asked::One), ("a page of 50 of", Asked::Page)] {
         all.extend(asked(engine, (what, path), scale, databases)?);
     }
+    let grown: Vec<_> = databases
+        .iter()
+        .map(|(size, database, _)| (*size, database))
+        .collect();
+    all.extend(append::bench(engine, scale, &grown)?);
     Ok(all)
 }
 
@@ -168,7 +174,7 @@ fn asked(
     Ok(vec![throughput, slowest])
 }
 
-fn spelled(size: usize) -> String {
+pub(crate) fn spelled(size: usize) -> String {
     match size {
         1_000_000 => "1,000,000".to_owned(),
         size => format!("{},000", size / 1000),

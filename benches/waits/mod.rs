@@ -1,6 +1,7 @@
 //! The waits: a file each.
 
 mod api;
+mod append;
 mod context;
 mod create;
 mod deploy;
