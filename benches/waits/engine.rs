@@ -93,7 +93,10 @@ fn ended(folder: &Folder, database: &Database) -> Outcome<Duration> {
     }
     let took = began.elapsed();
     drop(served);
-    Ok(took)
+    match database.count("SELECT count(*) FROM operations WHERE status <> 'succeeded'")? {
+        0 => Ok(took),
+        failed => Err(format!("{failed} operations have failed").into()),
+    }
 }
 
 fn recovery(scale: Scale) -> Outcome<Measured> {
@@ -102,8 +105,8 @@ fn recovery(scale: Scale) -> Outcome<Measured> {
         let database = Database::in_folder(folder.path());
         database.prepare(folder.path())?;
         let left: Vec<String> = [
-            "UPDATE operation_steps SET status = 'done', attempts = 1 WHERE name <> 'add-certificate'",
-            "UPDATE operation_steps SET status = 'running', attempts = 1 WHERE name = 'add-certificate'",
+            "UPDATE operation_steps SET status = 'done', attempts = 1 WHERE name <> 'tell-edge'",
+            "UPDATE operation_steps SET status = 'running', attempts = 1 WHERE name = 'tell-edge'",
             "UPDATE operations SET status = 'running', fence = 1, lease_owner = 'gone', leased_at = 1,
                  lease_until = 9999999999999",
             "UPDATE tenants SET status = 'provisioning'",

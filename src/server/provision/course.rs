@@ -12,15 +12,16 @@ use tokio::time::{Instant, Interval};
 use crate::api::operation::{OperationError, OperationStatus};
 use crate::api::time::Time;
 use crate::server::failpoint;
-use crate::server::provision::context::{Case, Failure, StepContext, StepError};
+use crate::server::provision::act::{act, scope};
+use crate::server::provision::context::{Case, Failure, StepError};
 use crate::server::provision::drive::Checkpoint;
 use crate::server::provision::effects::Effects;
 use crate::server::provision::follow::Follow;
-use crate::server::provision::patience::{backoff, gave_up};
+use crate::server::provision::patience::backoff;
 use crate::server::provision::plan::Plan;
-use crate::server::provision::record::{Begin, Then, Wrote};
-use crate::server::provision::saga::{Ending, saga_of};
+use crate::server::provision::saga::Ending;
 use crate::server::provision::told::{log_failure, log_retry};
+use crate::server::provision::written::{Begin, Then, Wrote};
 use crate::server::provision::{Inner, record};
 use crate::server::store::events::NewEvent;
 use crate::server::store::operation_steps::{StepRow, StepStatus};
@@ -55,6 +56,8 @@ pub(super) struct Course<'a> {
     settles: Option<Instant>,
     stopped: bool,
     recorded: bool,
+    /// The steps as they stood after the last write; none before the first.
+    steps: Vec<StepRow>,
     heartbeat: Interval,
     decisions: watch::Receiver<u64>,
 }
@@ -89,6 +92,7 @@ impl<'a> Course<'a> {
             settles: None,
             stopped: false,
             recorded: false,
+            steps: Vec::new(),
             heartbeat,
             decisions: inner.signals.turned.subscribe(),
         }
@@ -206,7 +210,7 @@ impl<'a> Course<'a> {
         }
     }
 
-    async fn write(&self, wrote: &Wrote<'_>) -> Result<(Case, Then), StoreError> {
+    async fn write(&mut self, wrote: &Wrote<'_>) -> Result<(Case, Then), StoreError> {
         let follow = Follow {
             parts: &self.inner.parts,
             under_way: self.under_way.keys().copied().collect(),
@@ -214,7 +218,10 @@ impl<'a> Course<'a> {
             stops: self.stopped || self.inner.signals.stop.is_cancelled(),
         };
         let then_of = |case: &Case| follow.then(case);
-        record::write(&self.inner.parts, self.claimed, wrote, &then_of).await
+        let of = (self.claimed, self.steps.as_slice());
+        let written = record::write(&self.inner.parts, of, wrote, &then_of).await?;
+        self.steps.clone_from(&written.0.steps);
+        Ok(written)
     }
 
     /// Writes down what a step came to.
@@ -277,12 +284,13 @@ impl<'a> Course<'a> {
         let mut cleared = Vec::new();
         for other in self.under_way.values_mut().filter(|other| other.row.attempts > 1) {
             other.row.attempts = 1;
-            cleared.push(other.row.position);
+            cleared.push(other.row.clone());
         }
         let wrote = Wrote::Done {
             row: &step.row,
             status,
             effects,
+            makes: !step.begin.definition.makes.is_empty(),
             cleared: &cleared,
         };
         match self.write(&wrote).await {
@@ -290,8 +298,9 @@ impl<'a> Course<'a> {
             Err(
                 StoreError::IllegalTransition { .. } | StoreError::Missing { .. } | StoreError::Duplicate(_),
             ) => {
-                record::write(&self.inner.parts, self.claimed, &wrote, &|_| Then::Wait).await?;
-                self.recorded = true;
+                let of = (self.claimed, self.steps.as_slice());
+                let (case, _) = record::write(&self.inner.parts, of, &wrote, &|_| Then::Wait).await?;
+                (self.steps, self.recorded) = (case.steps, true);
                 self.write(&Wrote::Nothing).await
             }
             written => written,
@@ -362,39 +371,10 @@ impl<'a> Course<'a> {
     }
 }
 
-/// Runs a step, or takes it back.
-async fn act(inner: &Inner, case: &Case, begin: &Begin) -> Result<Effects, StepError> {
-    inner.checkpoint(Checkpoint::Begun).await;
-    let cx = StepContext {
-        parts: &inner.parts,
-        case,
-        stop: &inner.signals.stop,
-    };
-    let (step, before) = (begin.definition, &begin.before);
-    let outcome = match (saga_of(&case.operation.kind), begin.status) {
-        // A step that ends the process every time must not do so for ever.
-        _ if before.attempts >= inner.parts.settings.attempts => Err(gave_up(step, before.error.as_deref())),
-        (Some(saga), StepStatus::Undoing) => saga.undo(step.name, &cx).await,
-        (Some(saga), _) => saga.run(step.name, &cx).await,
-        // Nobody claims what it does not know.
-        (None, _) => Err(StepError::Stopped),
-    };
-    inner.checkpoint(Checkpoint::Acted).await;
-    outcome
-}
-
 /// The row of a step whose try does not count.
 fn uncounted(step: &UnderWay) -> StepRow {
     StepRow {
         attempts: step.begin.before.attempts,
         ..step.row.clone()
     }
-}
-
-fn scope(operation: &OperationRow, begin: &Begin) -> String {
-    let undo = match begin.status {
-        StepStatus::Undoing => "/undo",
-        _ => "",
-    };
-    format!("{}/{}{undo}", operation.kind, begin.definition.name)
 }

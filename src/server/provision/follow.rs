@@ -4,8 +4,8 @@ use crate::api::time::Time;
 use crate::server::provision::context::{Case, Parts};
 use crate::server::provision::effects::Effects;
 use crate::server::provision::plan::{Plan, is_untouched};
-use crate::server::provision::record::{Begin, Then};
 use crate::server::provision::saga::{Ending, Next};
+use crate::server::provision::written::{Begin, Then};
 use crate::server::store::events::NewEvent;
 use crate::server::store::operation_steps::{StepRow, StepStatus};
 

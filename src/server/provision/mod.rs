@@ -4,6 +4,7 @@
 //! The engine claims the operation, asks [`saga`] what comes next, runs those steps side by side, and writes step log, ledger,
 //! events and the tenant's state in one transaction under the operation's fencing number.
 
+mod act;
 mod activate;
 mod apply;
 mod collect;
@@ -44,6 +45,7 @@ mod standstill;
 mod suspend;
 mod told;
 mod work;
+mod written;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

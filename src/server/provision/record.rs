@@ -8,7 +8,8 @@ use crate::server::failpoint;
 use crate::server::provision::apply::apply_rows;
 use crate::server::provision::context::{Case, Parts};
 use crate::server::provision::effects::Effects;
-use crate::server::provision::saga::{Ending, StepDefinition};
+use crate::server::provision::saga::Ending;
+use crate::server::provision::written::{Begin, Then, ThenOf, Wrote};
 use crate::server::store::events::NewEvent;
 use crate::server::store::operation_steps::{StepRow, StepStatus};
 use crate::server::store::operations::{OperationRow, Transition};
@@ -41,93 +42,32 @@ struct Held<'a> {
     clock: &'a Clock,
     operation: &'a OperationRow,
     now: Time,
-    /// How the operation stands now; people may have decided something since it was read.
-    status: OperationStatus,
+    /// The operation as it stood when this was begun; people may have decided something since it was read.
+    standing: OperationRow,
+    /// Its steps as far as they were written since.
+    steps: Vec<StepRow>,
 }
-
-/// What became of a step.
-pub(super) enum Wrote<'a> {
-    /// Nothing was done yet.
-    Nothing,
-    /// It was run, or taken back.
-    Done {
-        row: &'a StepRow,
-        status: StepStatus,
-        effects: &'a Effects,
-        /// Steps under way beside it that an earlier worker had begun: whatever has ended that one, it was not they.
-        cleared: &'a [u32],
-    },
-    /// It is to be tried again.
-    Retry { row: &'a StepRow, event: &'a NewEvent },
-    /// It failed for good.
-    Failed {
-        row: &'a StepRow,
-        error: &'a OperationError,
-        told: &'a [NewEvent],
-        undoing: bool,
-    },
-    /// These were dropped in the middle. The tries do not count.
-    Dropped(&'a [StepRow]),
-}
-
-/// What is begun, or ended, in the transaction in which the last thing was written.
-pub(super) enum Then {
-    /// Others are under way: one of them says more.
-    Wait,
-    /// These steps are begun.
-    Begin(Vec<Begin>),
-    /// The operation has come to its end.
-    End(Ending, Box<Effects>),
-    /// It is given back to the queue until that time.
-    Release(Time),
-}
-
-/// A step that is begun.
-#[derive(Clone, Debug)]
-pub(super) struct Begin {
-    /// Its place in the plan.
-    pub(super) at: usize,
-    /// What is known of it.
-    pub(super) definition: &'static StepDefinition,
-    /// `Running` or `Undoing`.
-    pub(super) status: StepStatus,
-    /// How it stood before.
-    pub(super) before: StepRow,
-    /// What is told with its beginning.
-    pub(super) event: Option<NewEvent>,
-}
-
-impl Begin {
-    /// The row from now on.
-    pub(super) fn row(&self) -> StepRow {
-        StepRow {
-            status: self.status,
-            attempts: self.before.attempts + 1,
-            ..self.before.clone()
-        }
-    }
-}
-
-/// Decides what follows, from how the operation stands with what was just written.
-pub(super) type ThenOf<'a> = dyn Fn(&Case) -> Then + Send + Sync + 'a;
 
 impl<'a> Held<'a> {
     async fn begin(parts: &'a Parts, operation: &'a OperationRow) -> Result<Self, StoreError> {
         let now = parts.clock.now();
         let mut tx = parts.store.begin().await?;
         let key = (&operation.id, operation.fence);
-        let status = operation_leases::check_fence(&mut tx, key, now).await?;
+        let standing = operation_leases::check_fence(&mut tx, key, now).await?;
         Ok(Self {
             tx,
             clock: &parts.clock,
             operation,
             now,
-            status,
+            standing,
+            steps: Vec::new(),
         })
     }
 
     async fn step(&mut self, step: &StepRow) -> Result<(), StoreError> {
-        operation_steps::update(&mut self.tx, &self.operation.id, step, self.now).await
+        operation_steps::update(&mut self.tx, &self.operation.id, step, self.now).await?;
+        self.steps.push(step.clone());
+        Ok(())
     }
 
     async fn tell(&mut self, event: &NewEvent) -> Result<(), StoreError> {
@@ -171,17 +111,22 @@ impl<'a> Held<'a> {
                 row,
                 status,
                 effects,
+                makes,
                 cleared,
             } => {
-                for position in *cleared {
-                    operation_steps::set_attempts(&mut self.tx, &self.operation.id, *position, 1).await?;
+                for other in *cleared {
+                    self.step(other).await?;
+                }
+                if *makes {
+                    let by = self.by(&row.name);
+                    resources::forget_intended(&mut self.tx, &self.operation.tenant_id, by).await?;
                 }
                 self.finish_step((row, *status), effects).await
             }
             Wrote::Retry { row, event } => {
                 self.step(row).await?;
                 // Of what is taken back nothing is tried again.
-                if row.status == StepStatus::Running && self.status == OperationStatus::Undoing {
+                if row.status == StepStatus::Running && self.standing.status == OperationStatus::Undoing {
                     return Ok(());
                 }
                 self.tell(event).await
@@ -206,8 +151,6 @@ impl<'a> Held<'a> {
         (row, status): (&StepRow, StepStatus),
         effects: &Effects,
     ) -> Result<(), StoreError> {
-        let by = self.by(&row.name);
-        resources::forget_intended(&mut self.tx, &self.operation.tenant_id, by).await?;
         let mut done = StepRow {
             status,
             // What is taken back keeps why it failed: it is the only place where that stands.
@@ -268,13 +211,13 @@ impl<'a> Held<'a> {
         self.step(row).await?;
         let id = &self.operation.id;
         // Another one has failed before, or somebody wished it to be taken back: that is why it ends.
-        if undoing && self.status == OperationStatus::Undoing {
+        if undoing && self.standing.status == OperationStatus::Undoing {
             return Ok(());
         }
         for event in told {
             self.tell(event).await?;
         }
-        if undoing && self.status == OperationStatus::Running {
+        if undoing && self.standing.status == OperationStatus::Running {
             let turn = Transition {
                 to: OperationStatus::Undoing,
                 error: Some(error.clone()),
@@ -305,6 +248,25 @@ impl<'a> Held<'a> {
         }
     }
 
+    /// The operation as it stands with what was just written.
+    async fn case(&mut self, steps: &[StepRow], wrote: &Wrote<'_>) -> Result<Case, StoreError> {
+        // A failure turns the operation too.
+        if steps.is_empty() || matches!(wrote, Wrote::Failed { .. }) {
+            return load_in(&mut self.tx, &self.operation.id).await;
+        }
+        let mut steps = steps.to_vec();
+        for written in &self.steps {
+            if let Some(step) = steps.iter_mut().find(|step| step.position == written.position) {
+                *step = written.clone();
+            }
+        }
+        Ok(Case {
+            operation: self.standing.clone(),
+            tenant: tenants::get(&mut self.tx, &self.operation.tenant_id).await?,
+            steps,
+        })
+    }
+
     /// Everything is written and nothing of it lasts yet; then all of it does.
     async fn commit(self, written: &str) -> Result<(), StoreError> {
         failpoint::pass(written);
@@ -321,16 +283,17 @@ fn left_to_tell(row: &StepRow) -> Vec<NewEvent> {
 }
 
 /// Writes what became of a step and, in the same transaction, what follows: steps that are begun, the end of the operation,
-/// or its return to the queue. Answers both, and how the operation stands then.
+/// or its return to the queue. Answers both, and how the operation stands then. `steps` are those of the last write, which
+/// nobody but the holder of an operation changes; none where they are to be read.
 pub(super) async fn write(
     parts: &Parts,
-    operation: &OperationRow,
+    (operation, steps): (&OperationRow, &[StepRow]),
     wrote: &Wrote<'_>,
     then_of: &ThenOf<'_>,
 ) -> Result<(Case, Then), StoreError> {
     let mut held = Held::begin(parts, operation).await?;
     held.write(wrote).await?;
-    let mut case = load_in(&mut held.tx, &operation.id).await?;
+    let mut case = held.case(steps, wrote).await?;
     held.tell_in_order(&mut case, wrote).await?;
     let then = then_of(&case);
     held.follow(&case, &then).await?;

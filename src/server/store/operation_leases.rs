@@ -173,7 +173,7 @@ pub async fn release(
     held(id, rows)
 }
 
-/// Checks that the worker still holds the operation, marks it as changed, and answers how it stands. The first write of
+/// Checks that the worker still holds the operation, marks it as changed, and answers it as it stands. The first write of
 /// every transaction of a worker, so that two of them can not both pass.
 ///
 /// # Errors
@@ -182,14 +182,14 @@ pub async fn check_fence(
     tx: &mut Tx,
     (id, fence): (&OperationId, i64),
     now: Time,
-) -> Result<OperationStatus, StoreError> {
-    tx.fetch_optional(
-        "UPDATE operations SET updated_at = $3 WHERE id = $1 AND fence = $2 RETURNING status",
-        vec![id.as_str().into(), fence.into(), now.into()],
-    )
-    .await?
-    .ok_or_else(|| StoreError::Fenced { id: id.to_string() })?
-    .word("status")
+) -> Result<OperationRow, StoreError> {
+    let row = tx
+        .fetch_optional(
+            "UPDATE operations SET updated_at = $3 WHERE id = $1 AND fence = $2 RETURNING *",
+            vec![id.as_str().into(), fence.into(), now.into()],
+        )
+        .await?;
+    read(&row.ok_or_else(|| StoreError::Fenced { id: id.to_string() })?)
 }
 
 /// Lets an operation that waits for its next try be taken at once. One that is being worked on stays as it is.

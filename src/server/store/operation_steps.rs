@@ -142,24 +142,6 @@ pub async fn update(
     })
 }
 
-/// Writes how often a step was tried.
-///
-/// # Errors
-/// The database fails.
-pub async fn set_attempts(
-    tx: &mut Tx,
-    operation: &OperationId,
-    position: u32,
-    attempts: u32,
-) -> Result<(), StoreError> {
-    tx.execute(
-        "UPDATE operation_steps SET attempts = $3 WHERE operation_id = $1 AND position = $2",
-        vec![operation.as_str().into(), position.into(), attempts.into()],
-    )
-    .await?;
-    Ok(())
-}
-
 fn read(row: &Row) -> Result<StepRow, StoreError> {
     Ok(StepRow {
         position: row.u32("position")?,
