@@ -232,6 +232,11 @@ async fn what_the_edge_was_told_stays_when_it_is_told_in_another_place() {
     front.edge.ping().await.expect("runs");
     assert!(door.join("tenants/acme/to").is_dir());
     assert_eq!(front.get("acme", "/").await, (200, "v1".to_owned()));
+    let in_volume = docker(&["exec", &front.name, "ls", "-ld", "/data/systemprompt/tenants"]);
+    assert!(
+        in_volume.starts_with('-'),
+        "what is out of date is forgotten: {in_volume}"
+    );
 
     // The folder was brought back from a copy: what the container was shown is not there any more.
     let aside = folder.path().join("aside");
@@ -253,6 +258,19 @@ async fn what_the_edge_was_told_stays_when_it_is_told_in_another_place() {
     assert_eq!(front.get("acme", "/").await, (200, "v1".to_owned()));
     let seen: Vec<_> = std::fs::read_dir(door.join("tenants")).expect("read").collect();
     assert_eq!(seen.len(), 1, "what it was asked for is gone: {seen:?}");
+
+    // What was lost is seen by whoever looks after it.
+    let network = installation.provider().edge_network(&tenant);
+    let attached = async || {
+        front
+            .edge
+            .attached("acme", network.as_deref())
+            .await
+            .expect("looked")
+    };
+    assert!(attached().await);
+    std::fs::remove_dir_all(door.join("tenants/acme")).expect("removed");
+    assert!(!attached().await);
 }
 
 #[tokio::test]

@@ -62,17 +62,17 @@ impl Local {
         self.unpacked && self.size_bytes <= EXPORTED_BYTES
     }
 
-    /// Whether reading all of it takes less time than the engine's packing. `known` are the layers that the registry has;
-    /// of those that this engine itself has packed, it knows that they are there. Of those that were sent out of an
-    /// export it does not, so it would pack them once more.
-    pub(super) fn is_sooner_exported(&self, known: &[Layer]) -> bool {
-        let spared = |own: &Own| {
+    /// Whether most of it is new to the registry: then reading all of it takes less time than the engine's packing. `known`
+    /// are the layers that the registry has. An engine that has not sent those itself packs them once more, and then knows
+    /// for all deploys after this one; an export would be read whole each time.
+    pub(super) fn is_mostly_new(&self, known: &[Layer]) -> bool {
+        let there = |own: &Own| {
             let layer = known.iter().find(|layer| layer.diff_id == own.diff_id)?;
-            let packed_by_engine = layer.descriptor.unpacked().is_none();
-            packed_by_engine.then(|| own.size_bytes.unwrap_or(layer.descriptor.size * GROWTH))
+            let told = own.size_bytes.or_else(|| layer.descriptor.unpacked());
+            Some(told.unwrap_or(layer.descriptor.size * GROWTH))
         };
-        let spared: u64 = self.layers.iter().filter_map(spared).sum();
-        self.size_bytes.saturating_sub(spared) * READ_TO_PACKED >= self.size_bytes
+        let there: u64 = self.layers.iter().filter_map(there).sum();
+        self.size_bytes.saturating_sub(there) * READ_TO_PACKED >= self.size_bytes
     }
 }
 
@@ -115,21 +115,18 @@ mod tests {
     }
 
     #[test]
-    fn an_image_is_exported_when_the_engine_would_pack_most_of_it() {
+    fn an_image_is_exported_when_most_of_it_is_new() {
         let told = local([Some(61), Some(29)]);
-        assert!(told.is_sooner_exported(&[]));
-        assert!(told.is_sooner_exported(&[layer("b", 9)]));
-        assert!(!told.is_sooner_exported(&[layer("a", 9)]), "61 of 90 are spared");
-        assert!(told.is_sooner_exported(&[layer("another's", 90)]));
+        assert!(told.is_mostly_new(&[]));
+        assert!(told.is_mostly_new(&[layer("b", 29)]));
+        assert!(!told.is_mostly_new(&[layer("a", 9)]), "61 of 90 are there");
+        assert!(told.is_mostly_new(&[layer("another's", 90)]));
+        let untold = local([None, None]);
         let mut of_an_export = layer("a", 9);
         of_an_export.descriptor = of_an_export.descriptor.with_unpacked(61);
+        assert!(!untold.is_mostly_new(&[of_an_export]));
         assert!(
-            told.is_sooner_exported(&[of_an_export]),
-            "the engine never sent it"
-        );
-        let untold = local([None, None]);
-        assert!(
-            !untold.is_sooner_exported(&[layer("a", 31)]),
+            !untold.is_mostly_new(&[layer("a", 31)]),
             "what is packed is taken for half of what it was"
         );
     }

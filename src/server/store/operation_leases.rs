@@ -34,17 +34,18 @@ macro_rules! due {
     };
 }
 
-/// Whether the steps in this parameter have all those of the operation.
+/// Whether the steps in this parameter have all those of the operation. They are counted, since PostgreSQL would look at those
+/// of the whole queue before it takes the first few if they were asked for by `NOT EXISTS`.
 macro_rules! known {
     ($steps:literal) => {
         concat!(
             "(",
             $steps,
-            " LIKE '%,' || operations.kind || '/%' AND NOT EXISTS (
-                 SELECT 1 FROM operation_steps WHERE operation_steps.operation_id = operations.id
+            " LIKE '%,' || operations.kind || '/%' AND (
+                 SELECT count(*) FROM operation_steps WHERE operation_steps.operation_id = operations.id
                      AND NOT ",
             $steps,
-            " LIKE '%,' || operations.kind || '/' || operation_steps.name || ',%'))"
+            " LIKE '%,' || operations.kind || '/' || operation_steps.name || ',%') = 0)"
         )
     };
 }

@@ -251,7 +251,13 @@ impl Edge for CaddyEdge {
         access::stream(&self.0.engine, &self.name(), domain, query).await
     }
 
-    async fn attached(&self, _label: &str, network: Option<&str>) -> Result<bool, EdgeError> {
+    async fn attached(&self, label: &str, network: Option<&str>) -> Result<bool, EdgeError> {
+        // The folder may have been lost, which the container does not tell.
+        if let Place::Folder(folder) = self.ensure().await?
+            && !signs::is_known(&folder, label)
+        {
+            return Ok(false);
+        }
         let Some(network) = network else { return Ok(true) };
         let found = self.0.engine.find_container(&self.name()).await?;
         Ok(found

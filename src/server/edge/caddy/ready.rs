@@ -62,6 +62,7 @@ impl CaddyEdge {
         self.take_over(folder).await?;
         let ensured = self.run(image, &wanted).await?;
         if self.sees(folder).await? {
+            self.forget_volume().await?;
             return Ok(wanted);
         }
         // It may see a folder that was there before this one.
@@ -70,6 +71,7 @@ impl CaddyEdge {
             self.0.engine.remove_container(&name, GRACE).await?;
             self.run(image, &wanted).await?;
             if self.sees(folder).await? {
+                self.forget_volume().await?;
                 return Ok(wanted);
             }
         }
@@ -113,7 +115,7 @@ impl CaddyEdge {
                 let taken = self.take_out(&path, "read who is known to the edge").await;
                 match taken {
                     Err(error) if error.fault == EngineFault::NotFound => None,
-                    taken => Some(taken?),
+                    taken => Some(taken?).filter(|archive| signs::is_directory(archive)),
                 }
             }
             None => None,
@@ -122,6 +124,16 @@ impl CaddyEdge {
             signs::begin(folder, archive.as_deref())
         })
         .await
+    }
+
+    /// What the volume says is out of date from now on, and must not be taken over once more: an address may be that of
+    /// another tenant's release by then.
+    async fn forget_volume(&self) -> Result<(), EdgeError> {
+        let (engine, name) = (&self.0.engine, self.name());
+        if !engine.holds_file(&name, &format!("{DATA}/{IN_VOLUME}")).await? {
+            engine.upload(&name, &[render::entry(IN_VOLUME)]).await?;
+        }
+        Ok(())
     }
 
     /// Whether somebody who is made known in the folder is known to the edge.

@@ -55,6 +55,18 @@ pub(super) fn is_begun(folder: &Path) -> bool {
     folder.join(TENANTS).is_dir()
 }
 
+/// Whether an archive of the volume's path is one of directories; it is one of a file once that was forgotten.
+pub(super) fn is_directory(archive: &[u8]) -> bool {
+    let mut archive = tar::Archive::new(archive);
+    let first = archive.entries().ok().and_then(|mut entries| entries.next());
+    matches!(first, Some(Ok(entry)) if entry.header().entry_type().is_dir())
+}
+
+/// Whether a tenant is known.
+pub(super) fn is_known(folder: &Path, label: &str) -> bool {
+    folder.join(TENANTS).join(label).is_dir()
+}
+
 /// Begins with what an engine has taken out of the volume, or with nobody.
 pub(super) fn begin(folder: &Path, archive: Option<&[u8]>) -> io::Result<()> {
     // In the archive and here the directory has one name; it is complete when it gets it.
@@ -133,7 +145,7 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::path::Path;
 
-    use super::{begin, is_begun, is_up, put_up, take_down};
+    use super::{begin, is_begun, is_directory, is_known, is_up, put_up, take_down};
     use crate::server::edge::caddy::render::{
         also_serving, held, known, nobody, others_ended, serving, unknown,
     };
@@ -211,8 +223,10 @@ mod tests {
             archive.append_data(&mut header, path, &[][..]).expect("appended");
         }
         let archive = archive.into_inner().expect("ended");
+        assert!(is_directory(&archive));
         begin(folder.path(), Some(&archive)).expect("begun");
         assert_eq!(files(folder.path()), ["acme/to/10.213.0.19"]);
+        assert!(is_known(folder.path(), "acme") && !is_known(folder.path(), "bolt"));
         let other = tempfile::tempdir().expect("a folder");
         assert!(begin(other.path(), Some(&archive[..700])).is_err());
         assert!(
