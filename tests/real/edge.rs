@@ -232,10 +232,12 @@ async fn what_the_edge_was_told_stays_when_it_is_told_in_another_place() {
     front.edge.ping().await.expect("runs");
     assert!(door.join("tenants/acme/to").is_dir());
     assert_eq!(front.get("acme", "/").await, (200, "v1".to_owned()));
-    let in_volume = docker(&["exec", &front.name, "ls", "-ld", "/data/systemprompt/tenants"]);
+    let in_volume = installation
+        .engine
+        .holds_file(&front.name, "/data/systemprompt/tenants");
     assert!(
-        in_volume.starts_with('-'),
-        "what is out of date is forgotten: {in_volume}"
+        in_volume.await.expect("looked"),
+        "what is out of date is forgotten"
     );
 
     // The folder was brought back from a copy: what the container was shown is not there any more.

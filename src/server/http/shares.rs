@@ -1,6 +1,6 @@
 //! Tokens that this server has taken out of a bucket that all servers share, before they are asked for: whoever asks often
 //! costs the database a statement now and then and not one for each request. None is given out twice, so nobody gets more
-//! than the quota; at most half a second's use is taken and not used.
+//! than the quota; at most five seconds' use, and a fiftieth of the quota, is taken and not used.
 
 use std::collections::HashMap;
 
@@ -8,6 +8,8 @@ use crate::server::store::rate_limits::Count;
 
 /// For so long tokens that were taken ahead are good, in milliseconds.
 const GOOD_FOR: i64 = 10_000;
+/// For so many seconds tokens are taken ahead: fewer than they are good for.
+const AHEAD: u32 = 5;
 /// In milliseconds.
 const SECOND: i64 = 1000;
 /// Callers are forgotten when there are so many.
@@ -53,7 +55,12 @@ impl Shares {
             share.left = 0;
         }
         if share.left == 0 {
-            return Err((share.asked.max(share.before) / 2).clamp(1, most.max(1)));
+            // Who asks once a second, or less often, may never come again.
+            let wanted = match share.asked.max(share.before) {
+                0 | 1 => 1,
+                often => often.saturating_mul(AHEAD),
+            };
+            return Err(wanted.min(most.max(1)));
         }
         share.left -= 1;
         Ok(Count {
@@ -88,6 +95,19 @@ mod tests {
             assert_eq!(shares.next("ada", (60, 20), second * 1000), Err(1));
             shares.took("ada", (1, 20), second * 1000 + 20, second * 1000);
         }
+    }
+
+    #[test]
+    fn who_asks_some_times_a_second_seldom_needs_the_database() {
+        let mut shares = Shares::default();
+        let mut statements = 0;
+        for ask in 0..600 {
+            if let Err(wanted) = shares.next("ada", (60, 20), ask * 166) {
+                statements += 1;
+                shares.took("ada", (wanted, 20), ask * 166, ask * 166);
+            }
+        }
+        assert!(statements <= 30, "{statements} statements for 600 requests");
     }
 
     #[test]
