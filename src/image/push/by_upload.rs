@@ -115,11 +115,7 @@ impl<'a> Sending<'a> {
             match taken {
                 // The registry's own stays: machines that have run the image before have it under that digest.
                 Taken::Layer(diff_id, descriptor) => {
-                    let size_bytes = descriptor.unpacked();
-                    let there = self.there.entry(diff_id).or_insert(descriptor);
-                    if let Some(size_bytes) = size_bytes {
-                        *there = there.clone().with_unpacked(size_bytes);
-                    }
+                    self.there.entry(diff_id).or_insert(descriptor);
                 }
                 Taken::Document(digest, bytes) => {
                     self.documents.insert(digest, bytes);

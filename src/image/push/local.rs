@@ -22,37 +22,24 @@ const MADE_NONE: &str = "/bin/sh -c #(nop)";
 pub(super) struct Local {
     pub(super) id: String,
     pub(super) size_bytes: u64,
-    layers: Vec<Own>,
+    diff_ids: Vec<String>,
     /// Whether an export has the layers as they are unpacked; a store that keeps them packed also pushes them so.
     unpacked: bool,
-}
-
-/// One of its layers.
-struct Own {
-    diff_id: String,
-    /// Unpacked, where the history tells it.
-    size_bytes: Option<u64>,
 }
 
 impl Local {
     /// Asks the engine.
     pub(super) async fn find(engine: &Engine, request: &PushRequest) -> Result<Self, ImageError> {
         let reference = format!("{}/{}:{}", request.registry, request.repository, request.tag);
-        let docker = engine.docker();
-        let failed = || ImageError::engine(format!("look for the image `{reference}`"));
-        let image = docker.inspect_image(&reference).await.map_err(failed())?;
-        let history = docker.image_history(&reference).await.map_err(failed())?;
-        let diff_ids = image.root_fs.and_then(|layers| layers.layers).unwrap_or_default();
-        let bytes = |size: i64| u64::try_from(size).unwrap_or_default();
-        let sizes = sizes(&history, diff_ids.len());
-        let own = |(index, diff_id)| Own {
-            diff_id,
-            size_bytes: sizes.get(index).copied(),
-        };
+        let image = engine.docker().inspect_image(&reference).await;
+        let image = image.map_err(ImageError::engine(format!("look for the image `{reference}`")))?;
         Ok(Self {
             id: image.id.unwrap_or_default(),
-            size_bytes: image.size.map(bytes).unwrap_or_default(),
-            layers: diff_ids.into_iter().enumerate().map(own).collect(),
+            size_bytes: image
+                .size
+                .and_then(|size| u64::try_from(size).ok())
+                .unwrap_or_default(),
+            diff_ids: image.root_fs.and_then(|layers| layers.layers).unwrap_or_default(),
             unpacked: image.descriptor.is_none() && image.graph_driver.is_some(),
         })
     }
@@ -65,13 +52,19 @@ impl Local {
     /// Whether most of it is new to the registry: then reading all of it takes less time than the engine's packing. `known`
     /// are the layers that the registry has. An engine that has not sent those itself packs them once more, and then knows
     /// for all deploys after this one; an export would be read whole each time.
-    pub(super) fn is_mostly_new(&self, known: &[Layer]) -> bool {
-        let there = |own: &Own| {
-            let layer = known.iter().find(|layer| layer.diff_id == own.diff_id)?;
-            let told = own.size_bytes.or_else(|| layer.descriptor.unpacked());
+    pub(super) async fn is_mostly_new(&self, engine: &Engine, known: &[Layer]) -> bool {
+        // Without a history it is guessed.
+        let history = engine.docker().image_history(&self.id).await.unwrap_or_default();
+        self.is_new_by(&sizes(&history, self.diff_ids.len()), known)
+    }
+
+    fn is_new_by(&self, sizes: &[u64], known: &[Layer]) -> bool {
+        let there = |(index, diff_id): (usize, &String)| {
+            let layer = known.iter().find(|layer| layer.diff_id == *diff_id)?;
+            let told = sizes.get(index).copied().or_else(|| layer.descriptor.unpacked());
             Some(told.unwrap_or(layer.descriptor.size * GROWTH))
         };
-        let there: u64 = self.layers.iter().filter_map(there).sum();
+        let there: u64 = self.diff_ids.iter().enumerate().filter_map(there).sum();
         self.size_bytes.saturating_sub(there) * READ_TO_PACKED >= self.size_bytes
     }
 }
@@ -91,7 +84,7 @@ fn sizes(history: &[ImageHistoryResponseItem], layers: usize) -> Vec<u64> {
 mod tests {
     use bollard::models::ImageHistoryResponseItem;
 
-    use super::{Local, Own, sizes};
+    use super::{Local, sizes};
     use crate::image::push::registry::{Descriptor, Layer};
 
     fn layer(diff_id: &str, packed: u64) -> Layer {
@@ -101,32 +94,25 @@ mod tests {
         }
     }
 
-    fn local(sizes: [Option<u64>; 2]) -> Local {
-        let own = |(diff_id, size_bytes): (&str, _)| Own {
-            diff_id: diff_id.to_owned(),
-            size_bytes,
-        };
-        Local {
-            id: "sha256:i".to_owned(),
-            size_bytes: 90,
-            layers: ["a", "b"].into_iter().zip(sizes).map(own).collect(),
-            unpacked: true,
-        }
-    }
-
     #[test]
     fn an_image_is_exported_when_most_of_it_is_new() {
-        let told = local([Some(61), Some(29)]);
-        assert!(told.is_mostly_new(&[]));
-        assert!(told.is_mostly_new(&[layer("b", 29)]));
-        assert!(!told.is_mostly_new(&[layer("a", 9)]), "61 of 90 are there");
-        assert!(told.is_mostly_new(&[layer("another's", 90)]));
-        let untold = local([None, None]);
+        let local = Local {
+            id: "sha256:i".to_owned(),
+            size_bytes: 90,
+            diff_ids: vec!["a".to_owned(), "b".to_owned()],
+            unpacked: true,
+        };
+        let told = |known: &[Layer]| local.is_new_by(&[61, 29], known);
+        assert!(told(&[]));
+        assert!(told(&[layer("b", 29)]));
+        assert!(!told(&[layer("a", 9)]), "61 of 90 are there");
+        assert!(told(&[layer("another's", 90)]));
+        let untold = |known: &[Layer]| local.is_new_by(&[], known);
         let mut of_an_export = layer("a", 9);
         of_an_export.descriptor = of_an_export.descriptor.with_unpacked(61);
-        assert!(!untold.is_mostly_new(&[of_an_export]));
+        assert!(!untold(&[of_an_export]));
         assert!(
-            !untold.is_mostly_new(&[layer("a", 31)]),
+            !untold(&[layer("a", 31)]),
             "what is packed is taken for half of what it was"
         );
     }

@@ -144,7 +144,7 @@ async fn push_once(
             Some(before) => engine.docker().inspect_image(before).await.is_ok(),
             None => false,
         };
-        if !knows || local.is_mostly_new(&known) {
+        if !knows || local.is_mostly_new(engine, &known).await {
             let image = (local.id.as_str(), local.size_bytes, known.as_slice());
             return by_upload::push(engine, &registry, image, progress).await;
         }

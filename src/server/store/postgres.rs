@@ -170,10 +170,7 @@ impl PostgresTx {
     }
 
     pub(super) async fn commit(self) -> Result<(), Error> {
-        let Self { tx, waiting } = self;
-        let answer = answered(tx.commit()).await;
-        drop(waiting);
-        answer
+        answered(self.tx.commit()).await
     }
 }
 

@@ -78,7 +78,9 @@ impl CaddyEdge {
         tracing::warn!(
             folder = %folder.display(),
             "the edge does not see the folder of this server, as when the server runs in a container itself: it is \
-             told through the engine who is there, which takes longer, and tenants with edge sessions let nobody in"
+             told through the engine who is there, which takes longer, and tenants with edge sessions let nobody in; \
+             to have it looked at again, remove `{}` from the folder and restart the server",
+            signs::NOT_SHOWN
         );
         local(folder, "write into", signs::not_shown).await?;
         self.run(image, &Place::Volume).await?;

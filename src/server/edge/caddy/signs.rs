@@ -4,7 +4,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::server::edge::EdgeSettings;
@@ -16,7 +16,7 @@ const TENANTS: &str = "tenants";
 /// The same in the volume.
 pub(super) const IN_VOLUME: &str = "systemprompt/tenants";
 /// Its name in the folder says that the edge was not shown the folder; whoever has mended that removes it.
-const NOT_SHOWN: &str = "not-shown-to-the-edge";
+pub(super) const NOT_SHOWN: &str = "not-shown-to-the-edge";
 
 /// Where they are put.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +45,10 @@ impl Place {
     }
 }
 
-/// Remembers that the edge does not see the folder.
+/// Remembers that the edge does not see the folder. What is in it is out of date from now on: whoever has it shown later
+/// begins with what the volume says then.
 pub(super) fn not_shown(folder: &Path) -> io::Result<()> {
+    remove(&folder.join(TENANTS))?;
     File::create(folder.join(NOT_SHOWN)).map(drop)
 }
 
@@ -122,7 +124,6 @@ pub(super) fn take_down(folder: &Path, path: &str) -> io::Result<()> {
 
 /// The edge, which reads it, has no power over files of others.
 fn make(directory: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
     DirBuilder::new().mode(0o755).create(directory)?;
     // Whatever is masked out of new folders here.
     fs::set_permissions(directory, fs::Permissions::from_mode(0o755))
@@ -145,7 +146,7 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::path::Path;
 
-    use super::{begin, is_begun, is_directory, is_known, is_up, put_up, take_down};
+    use super::{begin, is_begun, is_directory, is_known, is_up, not_shown, put_up, take_down};
     use crate::server::edge::caddy::render::{
         also_serving, held, known, nobody, others_ended, serving, unknown,
     };
@@ -227,6 +228,8 @@ mod tests {
         begin(folder.path(), Some(&archive)).expect("begun");
         assert_eq!(files(folder.path()), ["acme/to/10.213.0.19"]);
         assert!(is_known(folder.path(), "acme") && !is_known(folder.path(), "bolt"));
+        not_shown(folder.path()).expect("remembered");
+        assert!(!is_begun(folder.path()), "the volume speaks from now on");
         let other = tempfile::tempdir().expect("a folder");
         assert!(begin(other.path(), Some(&archive[..700])).is_err());
         assert!(
