@@ -84,16 +84,16 @@ fn operations(
 fn ended(folder: &Folder, database: &Database) -> Outcome<Duration> {
     let began = Instant::now();
     let served = database.serve(folder.path(), &["--world-file", ":memory:"])?;
-    while database.count("SELECT count(*) FROM operations WHERE finished_at IS NULL")? > 0 {
+    let mut looking = Looking::at(database)?;
+    while looking.count("SELECT count(*) FROM operations WHERE finished_at IS NULL")? > 0 {
         if began.elapsed() > Duration::from_secs(120) {
             return Err("the operations do not end".into());
         }
-        // Every look is a new connection to the database that works.
         std::thread::sleep(Duration::from_millis(50));
     }
     let took = began.elapsed();
     drop(served);
-    match database.count("SELECT count(*) FROM operations WHERE status <> 'succeeded'")? {
+    match looking.count("SELECT count(*) FROM operations WHERE status <> 'succeeded'")? {
         0 => Ok(took),
         failed => Err(format!("{failed} operations have failed").into()),
     }
@@ -188,24 +188,34 @@ async fn bare(database: &Database, count: usize) -> Outcome<Duration> {
     })
 }
 
-impl Database {
-    /// The number that a query answers.
-    fn count(&self, sql: &str) -> Outcome<i64> {
+/// A connection that looks on: a new one for every look would take its share of the processors.
+enum Looking {
+    Sqlite(sqlx::sqlite::SqliteConnection),
+    Postgres(sqlx::postgres::PgConnection),
+}
+
+impl Looking {
+    fn at(database: &Database) -> Outcome<Self> {
         Ok(block_on(async {
-            match self {
-                Self::Sqlite(path) => {
+            Ok::<_, sqlx::Error>(match database {
+                Database::Sqlite(path) => {
                     let options = sqlx::sqlite::SqliteConnectOptions::new()
                         .filename(path)
                         .read_only(true);
-                    let mut connection = sqlx::sqlite::SqliteConnection::connect_with(&options).await?;
-                    let row = connection.fetch_one(AssertSqlSafe(sql.to_owned())).await?;
-                    row.try_get(0)
+                    Self::Sqlite(sqlx::sqlite::SqliteConnection::connect_with(&options).await?)
                 }
-                Self::Postgres(url) => {
-                    let mut connection = sqlx::postgres::PgConnection::connect(url).await?;
-                    let row = connection.fetch_one(AssertSqlSafe(sql.to_owned())).await?;
-                    row.try_get(0)
-                }
+                Database::Postgres(url) => Self::Postgres(sqlx::postgres::PgConnection::connect(url).await?),
+            })
+        })?)
+    }
+
+    /// The number that a query answers.
+    fn count(&mut self, sql: &str) -> Outcome<i64> {
+        let sql = AssertSqlSafe(sql.to_owned());
+        Ok(block_on(async {
+            match self {
+                Self::Sqlite(connection) => connection.fetch_one(sql).await?.try_get(0),
+                Self::Postgres(connection) => connection.fetch_one(sql).await?.try_get(0),
             }
         })?)
     }

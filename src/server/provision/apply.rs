@@ -1,16 +1,19 @@
 //! The rows that the effects of a step change, in the transaction in which the step is recorded.
 
 use crate::api::id::{ResourceId, TenantId};
+use crate::api::operation::OperationStatus;
 use crate::api::release::ReleaseStatus;
 use crate::api::time::Time;
 use crate::server::clock::Clock;
+use crate::server::provision::context::Case;
 use crate::server::provision::effects::{Change, Effects};
-use crate::server::store::operations::OperationRow;
-use crate::server::store::resources::MadeBy;
+use crate::server::provision::saga::Ending;
+use crate::server::store::operations::{OperationRow, Transition};
+use crate::server::store::resources::NewResource;
 use crate::server::store::tenant_keys::TenantKeyRow;
 use crate::server::store::{
-    StoreError, Tx, credential_grants, edge_sessions, log_chunks, log_positions, metric_blocks, receipts,
-    releases, resources, secret_versions, tenant_keys, tenant_life, tenants,
+    StoreError, Tx, credential_grants, edge_sessions, events, log_chunks, log_positions, metric_blocks,
+    operations, receipts, releases, resources, secret_versions, tenant_keys, tenant_life, tenants,
 };
 
 /// Writes what effects change, all but the events, in the order in which the rows depend on each other.
@@ -24,14 +27,17 @@ pub(super) async fn apply_rows(
     for change in &effects.changes {
         apply_change(tx, tenant, change, now).await?;
     }
-    let by = MadeBy {
-        operation: &operation.id,
-        step,
-    };
-    for (kind, external_id) in &effects.made {
-        let id = ResourceId::new(clock.uuid());
-        resources::put(tx, &id, (tenant, by), (kind, external_id), now).await?;
-    }
+    let made: Vec<NewResource<'_>> = effects
+        .made
+        .iter()
+        .map(|(kind, external_id)| NewResource {
+            id: ResourceId::new(clock.uuid()),
+            kind,
+            external_id,
+            step,
+        })
+        .collect();
+    resources::put(tx, (tenant, &operation.id), &made, now).await?;
     for kind in &effects.gone_kinds {
         resources::set_kind_removed(tx, tenant, kind, now).await?;
     }
@@ -42,6 +48,31 @@ pub(super) async fn apply_rows(
         Some(status) => tenants::set_status(tx, tenant, status, now).await,
         None => Ok(()),
     }
+}
+
+/// Writes the end of an operation in a transaction of the caller, who has made sure that nobody else holds it.
+pub(super) async fn conclude_in(
+    tx: &mut Tx,
+    at: (&Clock, Time),
+    case: &Case,
+    ending: Ending,
+    effects: &Effects,
+) -> Result<(), StoreError> {
+    apply_rows(tx, at, (&case.operation, "end"), effects).await?;
+    let of = (&case.tenant.id, Some(&case.operation.id));
+    events::append_all(tx, of.0, of.1, &effects.events, at.1).await?;
+    let end = Transition {
+        to: match ending {
+            Ending::Succeeded => OperationStatus::Succeeded,
+            Ending::Failed => OperationStatus::Failed,
+            Ending::Undone => OperationStatus::Undone,
+            Ending::Stuck => OperationStatus::Stuck,
+            Ending::Abandoned => OperationStatus::Abandoned,
+        },
+        error: effects.error.clone(),
+        result: effects.result.clone(),
+    };
+    operations::transition(tx, &case.operation.id, &end, at.1).await
 }
 
 async fn apply_change(tx: &mut Tx, tenant: &TenantId, change: &Change, now: Time) -> Result<(), StoreError> {

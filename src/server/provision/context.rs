@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::id::OperationId;
 use crate::api::tenant::TenantStatus;
 use crate::server::clock::Clock;
 use crate::server::databases::{DatabaseError, TenantDatabases};
@@ -19,7 +20,7 @@ use crate::server::store::events::NewEvent;
 use crate::server::store::operation_steps::StepRow;
 use crate::server::store::operations::OperationRow;
 use crate::server::store::tenants::TenantRow;
-use crate::server::store::{Store, StoreError};
+use crate::server::store::{Store, StoreError, Tx, operation_steps, operations, tenants};
 use crate::server::vault::{Vault, VaultError};
 
 /// How patient the engine is, and how much it does at once.
@@ -123,6 +124,26 @@ pub(super) struct Case {
     pub(super) tenant: TenantRow,
     /// Its steps in order.
     pub(super) steps: Vec<StepRow>,
+}
+
+impl Case {
+    /// Reads an operation as it stands.
+    pub(super) async fn load(store: &Store, id: &OperationId) -> Result<Self, StoreError> {
+        let mut tx = store.begin_read().await?;
+        Self::load_in(&mut tx, id).await
+    }
+
+    /// Reads an operation as it stands, in a transaction of the caller.
+    pub(super) async fn load_in(tx: &mut Tx, id: &OperationId) -> Result<Self, StoreError> {
+        let operation = operations::get(tx, id).await?;
+        let tenant = tenants::get(tx, &operation.tenant_id).await?;
+        let steps = operation_steps::list(tx, id).await?;
+        Ok(Self {
+            operation,
+            tenant,
+            steps,
+        })
+    }
 }
 
 /// What a step is given.

@@ -1,35 +1,30 @@
-//! The course of an operation: steps are begun as soon as what they need is done, run side by side, and are written down one
-//! by one, each in the transaction in which the next are begun.
+//! The course of an operation: steps are begun as soon as what they need is done, run side by side, and are written down as
+//! they come, each in the transaction in which the next are begun; those that come together in one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Interval};
 
-use crate::api::operation::{OperationError, OperationStatus};
+use crate::api::operation::OperationStatus;
 use crate::api::time::Time;
 use crate::server::failpoint;
 use crate::server::provision::act::{act, scope};
-use crate::server::provision::context::{Case, Failure, StepError};
-use crate::server::provision::drive::Checkpoint;
+use crate::server::provision::context::{Case, StepError};
 use crate::server::provision::effects::Effects;
 use crate::server::provision::follow::Follow;
-use crate::server::provision::patience::backoff;
-use crate::server::provision::plan::Plan;
 use crate::server::provision::saga::Ending;
-use crate::server::provision::told::{log_failure, log_retry};
 use crate::server::provision::written::{Begin, Then, Wrote};
 use crate::server::provision::{Inner, record};
-use crate::server::store::events::NewEvent;
 use crate::server::store::operation_steps::{StepRow, StepStatus};
 use crate::server::store::operations::OperationRow;
 use crate::server::store::{StoreError, operation_leases};
 
 /// Nobody waits longer than this between two tries because a provider said so.
-const LONGEST_WAIT: Duration = Duration::from_secs(300);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// For how long calls that are under way may come to their end before what they made is taken back because somebody wished
 /// it: whoever is called may go on with what nobody waits for.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -44,33 +39,41 @@ pub(super) enum Rest {
 
 /// An operation in the hands of its worker.
 pub(super) struct Course<'a> {
-    inner: &'a Arc<Inner>,
-    claimed: &'a OperationRow,
-    running: JoinSet<(usize, Result<Effects, StepError>)>,
-    under_way: BTreeMap<usize, UnderWay>,
+    pub(super) inner: &'a Arc<Inner>,
+    pub(super) claimed: &'a OperationRow,
+    running: JoinSet<Outcome>,
+    /// Steps that have come to their end, which is not written down yet.
+    ended: VecDeque<Outcome>,
+    pub(super) under_way: BTreeMap<usize, UnderWay>,
     /// Steps that are tried again, once nothing else is under way.
-    waiting: Vec<(usize, StepStatus, Time)>,
+    pub(super) waiting: Vec<(usize, StepStatus, Time)>,
     /// One of its steps has failed: what is under way beside it comes to its end.
-    turned: bool,
+    pub(super) turned: bool,
     /// Until then what is under way may come to its end.
     settles: Option<Instant>,
-    stopped: bool,
-    recorded: bool,
+    pub(super) stopped: bool,
+    pub(super) recorded: bool,
     /// The steps as they stood after the last write; none before the first.
-    steps: Vec<StepRow>,
+    pub(super) steps: Vec<StepRow>,
     heartbeat: Interval,
     decisions: watch::Receiver<u64>,
 }
 
-struct UnderWay {
-    begin: Begin,
-    row: StepRow,
-    case: Arc<Case>,
+/// The place of a step in the plan, and what it came to.
+type Outcome = (usize, Result<Effects, StepError>);
+
+/// A step that was begun.
+pub(super) struct UnderWay {
+    pub(super) begin: Begin,
+    pub(super) row: StepRow,
+    pub(super) case: Arc<Case>,
 }
 
 enum Heard {
-    /// A step came to its end.
-    Done(usize, Box<Result<Effects, StepError>>),
+    /// These steps have done what they should.
+    Did(Vec<(usize, Effects)>),
+    /// This step has not.
+    DidNot(usize, Box<StepError>),
     /// Somebody wished that the operation is taken back.
     TurnedBack,
     /// The server ends.
@@ -86,6 +89,7 @@ impl<'a> Course<'a> {
             inner,
             claimed,
             running: JoinSet::new(),
+            ended: VecDeque::new(),
             under_way: BTreeMap::new(),
             waiting: Vec::new(),
             turned: false,
@@ -115,7 +119,8 @@ impl<'a> Course<'a> {
             }
             let heard = self.hear().await?;
             (case, then) = match heard {
-                Heard::Done(at, outcome) => Box::pin(self.came(at, *outcome)).await?,
+                Heard::Did(done) => Box::pin(self.did(done)).await?,
+                Heard::DidNot(at, error) => Box::pin(self.did_not(at, *error)).await?,
                 Heard::TurnedBack => {
                     self.drop_all();
                     self.write(&Wrote::Nothing).await?
@@ -155,16 +160,15 @@ impl<'a> Course<'a> {
     /// Waits for what is under way; the lease is renewed meanwhile.
     async fn hear(&mut self) -> Result<Heard, StoreError> {
         loop {
+            if let Some(heard) = self.next_ended() {
+                return Ok(heard);
+            }
             let settled = self.settles.unwrap_or_else(|| Instant::now() + LONGEST_WAIT);
             let standing = tokio::select! {
-                Some(joined) = self.running.join_next() => match joined {
-                    Ok((at, outcome)) => return Ok(Heard::Done(at, Box::new(outcome))),
-                    // A step that panics ends its worker, as it always did.
-                    Err(error) => match error.try_into_panic() {
-                        Ok(panic) => std::panic::resume_unwind(panic),
-                        Err(_) => None,
-                    },
-                },
+                Some(joined) = self.running.join_next() => {
+                    self.ended.extend(outcome(joined));
+                    None
+                }
                 () = self.inner.signals.abort.cancelled() => return Ok(Heard::Aborted),
                 () = tokio::time::sleep_until(settled), if self.settles.is_some() => return Ok(Heard::TurnedBack),
                 Ok(()) = self.decisions.changed() => self.renew().await?,
@@ -179,10 +183,33 @@ impl<'a> Course<'a> {
         }
     }
 
+    /// In the order in which they ended: those that have done what they should together, up to the first that has not.
+    fn next_ended(&mut self) -> Option<Heard> {
+        while let Some(joined) = self.running.try_join_next() {
+            self.ended.extend(outcome(joined));
+        }
+        let good = self
+            .ended
+            .iter()
+            .take_while(|(_, outcome)| outcome.is_ok())
+            .count();
+        if good == 0 {
+            let (at, outcome) = self.ended.pop_front()?;
+            return outcome.err().map(|error| Heard::DidNot(at, Box::new(error)));
+        }
+        let did = self.ended.drain(..good);
+        let mut did: Vec<(usize, Effects)> = did
+            .filter_map(|(at, outcome)| Some((at, outcome.ok()?)))
+            .collect();
+        did.sort_by_key(|(at, _)| *at);
+        Some(Heard::Did(did))
+    }
+
     /// Drops what is under way, as by a crash: whoever comes next finds whatever it has left. Answers the rows as they were
     /// before.
     fn drop_all(&mut self) -> Vec<StepRow> {
         self.running = JoinSet::new();
+        self.ended.clear();
         self.settles = None;
         let dropped = std::mem::take(&mut self.under_way).into_values();
         dropped.map(|step| uncounted(&step)).collect()
@@ -210,7 +237,8 @@ impl<'a> Course<'a> {
         }
     }
 
-    async fn write(&mut self, wrote: &Wrote<'_>) -> Result<(Case, Then), StoreError> {
+    /// Writes, and decides what follows.
+    pub(super) async fn write(&mut self, wrote: &Wrote<'_>) -> Result<(Case, Then), StoreError> {
         let follow = Follow {
             parts: &self.inner.parts,
             under_way: self.under_way.keys().copied().collect(),
@@ -223,158 +251,23 @@ impl<'a> Course<'a> {
         self.steps.clone_from(&written.0.steps);
         Ok(written)
     }
-
-    /// Writes down what a step came to.
-    async fn came(
-        &mut self,
-        at: usize,
-        outcome: Result<Effects, StepError>,
-    ) -> Result<(Case, Then), StoreError> {
-        let Some(step) = self.under_way.remove(&at) else {
-            return self.write(&Wrote::Nothing).await;
-        };
-        let scope = scope(self.claimed, &step.begin);
-        let inner = self.inner;
-        let recorded = async {
-            let written = self.record(&step, outcome).await?;
-            self.recorded = true;
-            inner.announce(&step.case.tenant.id);
-            inner.checkpoint(Checkpoint::Recorded).await;
-            Ok(written)
-        };
-        failpoint::within(|| scope, Box::pin(recorded)).await
-    }
-
-    async fn record(
-        &mut self,
-        step: &UnderWay,
-        outcome: Result<Effects, StepError>,
-    ) -> Result<(Case, Then), StoreError> {
-        match outcome {
-            Ok(effects) => self.finish(step, &effects).await,
-            Err(StepError::Stopped) => {
-                self.stopped = true;
-                self.write(&Wrote::Dropped(&[uncounted(step)])).await
-            }
-            Err(StepError::Retry { what, after, source })
-                if step.row.attempts < self.inner.parts.settings.attempts =>
-            {
-                log_retry(&step.case, step.begin.definition, (&what, source));
-                self.retry(step, (what, after)).await
-            }
-            Err(StepError::Retry { what, source, .. }) => {
-                let failure = Failure {
-                    code: "gave-up".to_owned(),
-                    message: format!("{what}, {} times in a row", step.row.attempts),
-                    hint: None,
-                    source,
-                    ..Failure::default()
-                };
-                self.fail(step, failure).await
-            }
-            Err(StepError::Fatal(failure)) => self.fail(step, *failure).await,
-        }
-    }
-
-    async fn finish(&mut self, step: &UnderWay, effects: &Effects) -> Result<(Case, Then), StoreError> {
-        let status = match step.begin.status {
-            StepStatus::Undoing => StepStatus::Undone,
-            _ => StepStatus::Done,
-        };
-        let mut cleared = Vec::new();
-        for other in self.under_way.values_mut().filter(|other| other.row.attempts > 1) {
-            other.row.attempts = 1;
-            cleared.push(other.row.clone());
-        }
-        let wrote = Wrote::Done {
-            row: &step.row,
-            status,
-            effects,
-            makes: !step.begin.definition.makes.is_empty(),
-            cleared: &cleared,
-        };
-        match self.write(&wrote).await {
-            // What is done stands even where the end cannot be written.
-            Err(
-                StoreError::IllegalTransition { .. } | StoreError::Missing { .. } | StoreError::Duplicate(_),
-            ) => {
-                let of = (self.claimed, self.steps.as_slice());
-                let (case, _) = record::write(&self.inner.parts, of, &wrote, &|_| Then::Wait).await?;
-                (self.steps, self.recorded) = (case.steps, true);
-                self.write(&Wrote::Nothing).await
-            }
-            written => written,
-        }
-    }
-
-    async fn retry(
-        &mut self,
-        step: &UnderWay,
-        (what, after): (String, Option<Duration>),
-    ) -> Result<(Case, Then), StoreError> {
-        let parts = &self.inner.parts;
-        let after = after.unwrap_or_default().min(LONGEST_WAIT);
-        let wait = backoff(parts, step.row.attempts).max(after);
-        let millis = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-        let run_at = Time::from_millis(parts.clock.now().as_millis().saturating_add(millis));
-        let event = NewEvent::new("step_retrying", format!("{what}; trying again")).with(serde_json::json!({
-            "step": step.row.name, "attempt": step.row.attempts, "retry_in_ms": millis,
-        }));
-        let row = StepRow {
-            error: Some(what),
-            ..step.row.clone()
-        };
-        self.waiting.push((step.begin.at, step.begin.status, run_at));
-        self.write(&Wrote::Retry {
-            row: &row,
-            event: &event,
-        })
-        .await
-    }
-
-    async fn fail(&mut self, step: &UnderWay, failure: Failure) -> Result<(Case, Then), StoreError> {
-        let (row, case) = (&step.row, &step.case);
-        log_failure(case, row, &failure);
-        let undo_failed = step.begin.status == StepStatus::Undoing;
-        let message = match &case.operation.error {
-            Some(first) if undo_failed => format!(
-                "{}; and taking back `{}` failed: {}",
-                first.message, row.name, failure.message
-            ),
-            _ => failure.message.clone(),
-        };
-        let error = OperationError {
-            code: failure.code,
-            step: row.name.clone(),
-            message,
-            hint: failure.hint,
-            log_tail: failure.log_tail,
-        };
-        let row = StepRow {
-            status: match undo_failed {
-                true => StepStatus::UndoFailed,
-                false => StepStatus::Failed,
-            },
-            error: Some(failure.message),
-            ..row.clone()
-        };
-        let pivot = Plan::of(case).map_or(usize::MAX, |plan| plan.pivot());
-        let undoing = !undo_failed && step.begin.at < pivot;
-        self.turned |= undoing;
-        self.write(&Wrote::Failed {
-            row: &row,
-            error: &error,
-            told: &failure.events,
-            undoing,
-        })
-        .await
-    }
 }
 
 /// The row of a step whose try does not count.
-fn uncounted(step: &UnderWay) -> StepRow {
+pub(super) fn uncounted(step: &UnderWay) -> StepRow {
     StepRow {
         attempts: step.begin.before.attempts,
         ..step.row.clone()
+    }
+}
+
+fn outcome(joined: Result<Outcome, JoinError>) -> Option<Outcome> {
+    match joined {
+        Ok(outcome) => Some(outcome),
+        // A step that panics ends its worker, as it always did.
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => None,
+        },
     }
 }

@@ -3,10 +3,11 @@
 use crate::api::id::{OperationId, TenantId};
 use crate::api::operation::OperationStatus;
 use crate::api::tenant::TenantStatus;
+use crate::server::provision::Provision;
+use crate::server::provision::apply::conclude_in;
 use crate::server::provision::context::Case;
 use crate::server::provision::plan::Plan;
 use crate::server::provision::saga::{Ending, Saga, saga_of};
-use crate::server::provision::{Provision, record};
 use crate::server::store::events::NewEvent;
 use crate::server::store::operation_steps::{StepRow, StepStatus};
 use crate::server::store::operations::Transition;
@@ -161,7 +162,7 @@ impl Provision {
             .status
             .filter(|to| tenant_life::may_become(case.tenant.status, *to));
         let at = (&parts.clock, parts.clock.now());
-        record::conclude_in(tx, at, case, Ending::Abandoned, &effects).await?;
+        conclude_in(tx, at, case, Ending::Abandoned, &effects).await?;
         Ok(())
     }
 
@@ -169,6 +170,7 @@ impl Provision {
     async fn unstick(&self, tx: &mut Tx, case: &Case) -> Result<(), StoreError> {
         let now = self.0.parts.clock.now();
         let mut to = OperationStatus::Queued;
+        let mut again = Vec::new();
         for row in &case.steps {
             let status = match row.status {
                 StepStatus::Failed if to == OperationStatus::Queued => StepStatus::Waiting,
@@ -178,13 +180,13 @@ impl Provision {
                 }
                 _ => continue,
             };
-            let again = StepRow {
+            again.push(StepRow {
                 status,
                 attempts: 0,
                 ..row.clone()
-            };
-            operation_steps::update(tx, &case.operation.id, &again, now).await?;
+            });
         }
+        operation_steps::update(tx, &case.operation.id, &again, now).await?;
         operations::transition(tx, &case.operation.id, &Transition::to(to), now).await
     }
 
@@ -199,19 +201,20 @@ impl Provision {
         let kept = |name: &str| {
             saga.is_some_and(|saga| saga.steps().iter().any(|step| step.keep && step.name == name))
         };
-        for row in &case.steps {
-            if row.status == StepStatus::Done && kept(&row.name) {
-                continue;
-            }
-            let again = StepRow {
+        let lost = |row: &&StepRow| row.status != StepStatus::Done || !kept(&row.name);
+        let again: Vec<StepRow> = case
+            .steps
+            .iter()
+            .filter(lost)
+            .map(|row| StepRow {
                 status: StepStatus::Waiting,
                 attempts: 0,
                 output: serde_json::Value::Null,
                 error: None,
                 ..row.clone()
-            };
-            operation_steps::update(tx, &case.operation.id, &again, now).await?;
-        }
+            })
+            .collect();
+        operation_steps::update(tx, &case.operation.id, &again, now).await?;
         let anew = Transition::to(OperationStatus::Queued);
         match operations::transition(tx, &case.operation.id, &anew, now).await {
             Err(StoreError::Duplicate(_)) => Err(DecideError::Busy),
@@ -234,7 +237,7 @@ async fn locked(tx: &mut Tx, operation: &OperationId) -> Result<Case, StoreError
     // In the order in which workers take them: operation, then tenant.
     let tenant = operations::get_locked(tx, operation).await?.tenant_id;
     tenants::get_locked(tx, &tenant).await?;
-    record::load_in(tx, operation).await
+    Case::load_in(tx, operation).await
 }
 
 fn not_now(decision: &'static str, case: &Case) -> DecideError {

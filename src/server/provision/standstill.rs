@@ -22,7 +22,7 @@ pub(super) async fn give_up(inner: &Inner, claimed: &OperationRow, error: &Store
 
 /// An operation whose progress cannot be written, though the store can be: only people can say what is right.
 async fn stick(inner: &Inner, claimed: &OperationRow) -> Result<(), StoreError> {
-    let case = record::load(&inner.parts.store, &claimed.id).await?;
+    let case = Case::load(&inner.parts.store, &claimed.id).await?;
     if case.operation.fence != claimed.fence {
         return Ok(());
     }

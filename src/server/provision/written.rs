@@ -12,15 +12,11 @@ use crate::server::store::operation_steps::{StepRow, StepStatus};
 pub(super) enum Wrote<'a> {
     /// Nothing was done yet.
     Nothing,
-    /// It was run, or taken back.
+    /// These were run, or taken back; in the order of the plan.
     Done {
-        row: &'a StepRow,
-        status: StepStatus,
-        effects: &'a Effects,
-        /// Whether it puts into the ledger what it is about to make.
-        makes: bool,
-        /// Steps under way beside it that an earlier worker had begun, with their tries counted anew: whatever has ended that
-        /// one, it was not they.
+        all: &'a [Done<'a>],
+        /// Steps under way beside them that an earlier worker had begun, with their tries counted anew: whatever has ended
+        /// that one, it was not they.
         cleared: &'a [StepRow],
     },
     /// It is to be tried again.
@@ -34,6 +30,17 @@ pub(super) enum Wrote<'a> {
     },
     /// These were dropped in the middle. The tries do not count.
     Dropped(&'a [StepRow]),
+}
+
+/// A step that has come to its end.
+pub(super) struct Done<'a> {
+    pub(super) row: &'a StepRow,
+    pub(super) status: StepStatus,
+    pub(super) effects: &'a Effects,
+    /// Whether it puts into the ledger what it is about to make.
+    pub(super) makes: bool,
+    /// By which name its places are known to tests.
+    pub(super) scope: &'a str,
 }
 
 /// What is begun, or ended, in the transaction in which the last thing was written.

@@ -123,6 +123,59 @@ async fn count_and_insert(
     .await
 }
 
+/// Writes the tenant's next lines, in this order.
+///
+/// # Errors
+/// There is no such tenant, or the database fails.
+pub async fn append_all(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    operation: Option<&OperationId>,
+    new: &[NewEvent],
+    now: Time,
+) -> Result<(), StoreError> {
+    if new.len() < 2 || matches!(tx, Tx::Sqlite(_)) {
+        for event in new {
+            append(tx, tenant, operation, event, now).await?;
+        }
+        return Ok(());
+    }
+    let lines = (1_i64..).zip(new).map(|(number, event)| {
+        serde_json::json!({
+            "number": number,
+            "event": event.event,
+            "message": event.message,
+            "detail": event.detail.to_string(),
+        })
+    });
+    let args = vec![
+        tenant.as_str().into(),
+        operation.map(OperationId::as_str).into(),
+        Json::from_iter(lines).to_string().into(),
+        i64::try_from(new.len()).unwrap_or(i64::MAX).into(),
+        now.into(),
+    ];
+    let written = tx
+        .execute(
+            "WITH counted AS (
+                 UPDATE tenants SET last_event_seq = last_event_seq + $4 WHERE id = $1
+                 RETURNING last_event_seq - $4 AS seq, status)
+             INSERT INTO events (tenant_id, seq, operation_id, event, status, message, detail, at)
+             SELECT $1, counted.seq + new.number, $2, new.event, counted.status, new.message, new.detail, $5
+             FROM counted, json_to_recordset($3::json)
+                 AS new (number bigint, event text, message text, detail text)",
+            args,
+        )
+        .await?;
+    if written == new.len() as u64 {
+        return Ok(());
+    }
+    Err(StoreError::Missing {
+        what: "tenant",
+        id: tenant.to_string(),
+    })
+}
+
 /// The lines after number `since`, in order.
 ///
 /// # Errors

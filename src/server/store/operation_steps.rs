@@ -75,6 +75,22 @@ pub async fn insert_all(
     names: &[&str],
     now: Time,
 ) -> Result<(), StoreError> {
+    if !matches!(tx, Tx::Sqlite(_)) {
+        // In one round trip; SQLite is in this process.
+        tx.execute(
+            "INSERT INTO operation_steps (operation_id, position, name, status, attempts, output, error,
+                 updated_at)
+             SELECT $1, number - 1, name, 'waiting', 0, NULL, NULL, $3
+             FROM json_array_elements_text($2::json) WITH ORDINALITY AS steps (name, number)",
+            vec![
+                operation.as_str().into(),
+                serde_json::json!(names).to_string().into(),
+                now.into(),
+            ],
+        )
+        .await?;
+        return Ok(());
+    }
     for (position, name) in (0_u32..).zip(names) {
         tx.execute(
             "INSERT INTO operation_steps (operation_id, position, name, status, attempts, output, error,
@@ -107,39 +123,87 @@ pub async fn list(tx: &mut Tx, operation: &OperationId) -> Result<Vec<StepRow>, 
     .collect()
 }
 
-/// Writes a step as it stands now.
+/// Writes steps as they stand now.
 ///
 /// # Errors
 /// [`StoreError::Missing`]: the operation has no such step.
 pub async fn update(
     tx: &mut Tx,
     operation: &OperationId,
-    step: &StepRow,
+    steps: &[StepRow],
     now: Time,
 ) -> Result<(), StoreError> {
-    let output = (!step.output.is_null()).then(|| step.output.to_string());
-    let rows = tx
+    if steps.len() > 1 && !matches!(tx, Tx::Sqlite(_)) {
+        return update_together(tx, operation, steps, now).await;
+    }
+    for step in steps {
+        let rows = tx
+            .execute(
+                "UPDATE operation_steps SET status = $3, attempts = $4, output = $5, error = $6, updated_at = $7
+                 WHERE operation_id = $1 AND position = $2",
+                vec![
+                    operation.as_str().into(),
+                    step.position.into(),
+                    word_of(&step.status).into(),
+                    step.attempts.into(),
+                    kept_output(step).into(),
+                    step.error.as_deref().into(),
+                    now.into(),
+                ],
+            )
+            .await?;
+        if rows != 1 {
+            return Err(missing(operation, &step.name));
+        }
+    }
+    Ok(())
+}
+
+async fn update_together(
+    tx: &mut Tx,
+    operation: &OperationId,
+    steps: &[StepRow],
+    now: Time,
+) -> Result<(), StoreError> {
+    let rows = steps.iter().map(|step| {
+        serde_json::json!({
+            "position": step.position,
+            "status": step.status,
+            "attempts": step.attempts,
+            "output": kept_output(step),
+            "error": step.error,
+        })
+    });
+    let written = tx
         .execute(
-            "UPDATE operation_steps SET status = $3, attempts = $4, output = $5, error = $6, updated_at = $7
-             WHERE operation_id = $1 AND position = $2",
+            "UPDATE operation_steps SET status = new.status, attempts = new.attempts, output = new.output,
+                 error = new.error, updated_at = $3
+             FROM json_to_recordset($2::json)
+                 AS new (position bigint, status text, attempts bigint, output text, error text)
+             WHERE operation_id = $1 AND operation_steps.position = new.position",
             vec![
                 operation.as_str().into(),
-                step.position.into(),
-                word_of(&step.status).into(),
-                step.attempts.into(),
-                output.into(),
-                step.error.as_deref().into(),
+                Json::from_iter(rows).to_string().into(),
                 now.into(),
             ],
         )
         .await?;
-    if rows == 1 {
+    if written == steps.len() as u64 {
         return Ok(());
     }
-    Err(StoreError::Missing {
+    let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
+    Err(missing(operation, &names.join(", ")))
+}
+
+fn kept_output(step: &StepRow) -> Option<String> {
+    (!step.output.is_null()).then(|| step.output.to_string())
+}
+
+fn missing(operation: &OperationId, step: &str) -> StoreError {
+    StoreError::Missing {
         what: "step",
-        id: format!("{operation}/{}", step.name),
-    })
+        id: format!("{operation}/{step}"),
+    }
 }
 
 fn read(row: &Row) -> Result<StepRow, StoreError> {

@@ -6,74 +6,117 @@ use crate::api::time::Time;
 use crate::server::store::row::Row;
 use crate::server::store::{StoreError, Tx};
 
-/// Which step, of which operation.
-#[derive(Clone, Copy, Debug)]
-pub struct MadeBy<'a> {
-    /// The operation.
-    pub operation: &'a OperationId,
-    /// Its step.
+/// A line that is written.
+#[derive(Clone, Debug)]
+pub struct NewResource<'a> {
+    /// Its own name, unless the ledger has the resource already.
+    pub id: ResourceId,
+    /// What it is.
+    pub kind: &'a str,
+    /// Its name where it is; of what is only intended, the name that it is going to be made under.
+    pub external_id: &'a str,
+    /// The step that makes it.
     pub step: &'a str,
 }
 
-/// Writes that a resource is there. Called again it changes the state only.
+/// Lines that stand in a JSON array, so that all of them are one round trip.
+macro_rules! insert_lines {
+    ($engine:ident, $state:literal, $conflict:literal) => {
+        concat!(
+            "INSERT INTO resources (id, tenant_id, kind, external_id, state, operation_id, step, created_at,
+                 updated_at)
+             SELECT new.id, $1, new.kind, new.external_id, '",
+            $state,
+            "', $2, new.step, $4, $4 FROM ",
+            insert_lines!($engine),
+            " WHERE true ON CONFLICT (tenant_id, kind, external_id) ",
+            $conflict
+        )
+    };
+    (postgres) => {
+        "json_to_recordset($3::json) AS new (id text, kind text, external_id text, step text)"
+    };
+    (sqlite) => {
+        "(SELECT value ->> 'id' AS id, value ->> 'kind' AS kind, value ->> 'external_id' AS external_id,
+              value ->> 'step' AS step FROM json_each($3)) AS new"
+    };
+}
+
+/// Writes that resources are there. Called again it changes the state only.
 ///
 /// # Errors
 /// The database fails.
 pub async fn put(
     tx: &mut Tx,
-    id: &ResourceId,
-    (tenant, by): (&TenantId, MadeBy<'_>),
-    (kind, external_id): (&str, &str),
+    whose: (&TenantId, &OperationId),
+    new: &[NewResource<'_>],
     now: Time,
 ) -> Result<(), StoreError> {
-    tx.execute(
-        "INSERT INTO resources (id, tenant_id, kind, external_id, state, operation_id, step, created_at,
-             updated_at)
-         VALUES ($1, $2, $3, $4, 'present', $5, $6, $7, $7)
-         ON CONFLICT (tenant_id, kind, external_id) DO UPDATE SET state = excluded.state,
-             operation_id = excluded.operation_id, step = excluded.step, updated_at = excluded.updated_at",
-        vec![
-            id.as_str().into(),
-            tenant.as_str().into(),
-            kind.into(),
-            external_id.into(),
-            by.operation.as_str().into(),
-            by.step.into(),
-            now.into(),
-        ],
-    )
-    .await?;
-    Ok(())
+    let sql = match tx {
+        Tx::Sqlite(_) => insert_lines!(
+            sqlite,
+            "present",
+            "DO UPDATE SET state = excluded.state,
+                 operation_id = excluded.operation_id, step = excluded.step, updated_at = excluded.updated_at"
+        ),
+        Tx::Postgres(_) | Tx::Look(_) => insert_lines!(
+            postgres,
+            "present",
+            "DO UPDATE SET state = excluded.state,
+                 operation_id = excluded.operation_id, step = excluded.step, updated_at = excluded.updated_at"
+        ),
+    };
+    insert(tx, sql, whose, new, now).await
 }
 
-/// Writes that a step is about to make something of a kind. What is known of it stays as it is.
+/// Writes that steps are about to make something. What is known of it stays as it is.
 ///
 /// # Errors
 /// The database fails.
 pub async fn put_intended(
     tx: &mut Tx,
-    id: &ResourceId,
-    (tenant, by): (&TenantId, MadeBy<'_>),
-    (kind, name): (&str, &str),
+    whose: (&TenantId, &OperationId),
+    new: &[NewResource<'_>],
     now: Time,
 ) -> Result<(), StoreError> {
-    tx.execute(
-        "INSERT INTO resources (id, tenant_id, kind, external_id, state, operation_id, step, created_at,
-             updated_at)
-         VALUES ($1, $2, $3, $4, 'intended', $5, $6, $7, $7)
-         ON CONFLICT (tenant_id, kind, external_id) DO NOTHING",
-        vec![
-            id.as_str().into(),
-            tenant.as_str().into(),
-            kind.into(),
-            name.into(),
-            by.operation.as_str().into(),
-            by.step.into(),
-            now.into(),
-        ],
-    )
-    .await?;
-    Ok(())
+    let sql = match tx {
+        Tx::Sqlite(_) => insert_lines!(sqlite, "intended", "DO NOTHING"),
+        Tx::Postgres(_) | Tx::Look(_) => insert_lines!(postgres, "intended", "DO NOTHING"),
+    };
+    insert(tx, sql, whose, new, now).await
+}
+
+async fn insert(
+    tx: &mut Tx,
+    sql: &'static str,
+    (tenant, operation): (&TenantId, &OperationId),
+    new: &[NewResource<'_>],
+    now: Time,
+) -> Result<(), StoreError> {
+    // PostgreSQL does not change a line twice in one statement: of two that mean the same the first is written.
+    let mut lines: Vec<&NewResource<'_>> = Vec::new();
+    for line in new {
+        let same =
+            |other: &&NewResource<'_>| (other.kind, other.external_id) == (line.kind, line.external_id);
+        if !lines.iter().any(same) {
+            lines.push(line);
+        }
+    }
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let json = lines.iter().map(|line| {
+        serde_json::json!({
+            "id": line.id, "kind": line.kind, "external_id": line.external_id, "step": line.step,
+        })
+    });
+    let args = vec![
+        tenant.as_str().into(),
+        operation.as_str().into(),
+        serde_json::Value::from_iter(json).to_string().into(),
+        now.into(),
+    ];
+    tx.execute(sql, args).await.map(drop)
 }
 
 /// Writes that a resource is gone. One that the ledger does not know is left out.
@@ -119,22 +162,31 @@ pub async fn set_kind_removed(
     Ok(())
 }
 
-/// Forgets what a step intended, once it is known what became of it.
+/// Forgets what steps intended, once it is known what became of it.
 ///
 /// # Errors
 /// The database fails.
-pub async fn forget_intended(tx: &mut Tx, tenant: &TenantId, by: MadeBy<'_>) -> Result<(), StoreError> {
-    tx.execute(
-        "DELETE FROM resources
-         WHERE tenant_id = $1 AND operation_id = $2 AND step = $3 AND state = 'intended'",
-        vec![
-            tenant.as_str().into(),
-            by.operation.as_str().into(),
-            by.step.into(),
-        ],
-    )
-    .await?;
-    Ok(())
+pub async fn forget_intended(
+    tx: &mut Tx,
+    (tenant, operation): (&TenantId, &OperationId),
+    steps: &[&str],
+) -> Result<(), StoreError> {
+    let sql = match tx {
+        Tx::Sqlite(_) => {
+            "DELETE FROM resources WHERE tenant_id = $1 AND operation_id = $2 AND state = 'intended'
+                 AND step IN (SELECT value FROM json_each($3))"
+        }
+        Tx::Postgres(_) | Tx::Look(_) => {
+            "DELETE FROM resources WHERE tenant_id = $1 AND operation_id = $2 AND state = 'intended'
+                 AND step IN (SELECT json_array_elements_text($3::json))"
+        }
+    };
+    let args = vec![
+        tenant.as_str().into(),
+        operation.as_str().into(),
+        serde_json::json!(steps).to_string().into(),
+    ];
+    tx.execute(sql, args).await.map(drop)
 }
 
 /// The ledger of a tenant, in the order in which the plans have it: what is made side by side is there in any order.

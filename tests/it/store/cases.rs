@@ -9,7 +9,7 @@ use systemprompt::server::clock::Clock;
 use systemprompt::server::store::accounts::{self, AccountRow};
 use systemprompt::server::store::credential_grants::{self, GrantRow};
 use systemprompt::server::store::events::{self, NewEvent};
-use systemprompt::server::store::resources::{self, MadeBy};
+use systemprompt::server::store::resources::{self, NewResource};
 use systemprompt::server::store::secret_versions::{self, SecretRow, SecretScope};
 use systemprompt::server::store::tenants::{self, TenantRow};
 use systemprompt::server::store::{Store, StoreError, Tx, operations, releases, settings, tenant_lists};
@@ -423,11 +423,7 @@ async fn ledger(store: Store) {
     let clock = Clock::manual(NOW);
     let row = tenant(&store, &clock, "one").await;
     let operation = OperationId::new(clock.uuid());
-    let by = MadeBy {
-        operation: &operation,
-        step: "create-volume",
-    };
-    let whose = (&row.id, by);
+    let whose = (&row.id, &operation);
     let mut tx = store.begin().await.expect("begun");
     let fake = serde_json::json!({});
     operations::insert(
@@ -439,20 +435,25 @@ async fn ledger(store: Store) {
     )
     .await
     .expect("operation");
-    let id = || ResourceId::new(clock.uuid());
-    resources::put_intended(&mut tx, &id(), whose, ("volume", "one"), NOW)
+    let line = |external_id| NewResource {
+        id: ResourceId::new(clock.uuid()),
+        kind: "volume",
+        external_id,
+        step: "create-volume",
+    };
+    resources::put_intended(&mut tx, whose, &[line("one"), line("two")], NOW)
         .await
         .expect("put");
-    resources::put(&mut tx, &id(), whose, ("volume", "sp-one"), NOW)
+    resources::put(&mut tx, whose, &[line("sp-one")], NOW)
         .await
         .expect("put");
-    resources::put(&mut tx, &id(), whose, ("volume", "sp-one"), NOW)
+    resources::put(&mut tx, whose, &[line("sp-one"), line("sp-one")], NOW)
         .await
         .expect("put again");
-    resources::put_intended(&mut tx, &id(), whose, ("volume", "sp-one"), NOW)
+    resources::put_intended(&mut tx, whose, &[line("sp-one")], NOW)
         .await
         .expect("put");
-    resources::forget_intended(&mut tx, &row.id, by)
+    resources::forget_intended(&mut tx, whose, &["create-app", "create-volume"])
         .await
         .expect("forgotten");
     let lines = resources::list(&mut tx, &row.id).await.expect("listed");
