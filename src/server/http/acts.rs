@@ -33,7 +33,7 @@ static NAMES: LazyLock<BTreeMap<(String, String), String>> = LazyLock::new(opena
 
 /// The innermost layer of every route that somebody acts on: the act is recorded in the transaction that does it, or
 /// by itself where it was refused. What cannot be recorded is not done.
-pub async fn record(State(app): State<App>, mut request: Request, next: Next) -> Result<Response, ApiError> {
+pub async fn record(State(app): State<App>, request: Request, next: Next) -> Result<Response, ApiError> {
     let route = request
         .extensions()
         .get::<MatchedPath>()
@@ -45,6 +45,15 @@ pub async fn record(State(app): State<App>, mut request: Request, next: Next) ->
     if only_looks && !caller.is_some_and(|caller| caller.operator) {
         return Ok(next.run(request).await);
     }
+    Box::pin(run_recorded(app, (action, only_looks), request, next)).await
+}
+
+async fn run_recorded(
+    app: App,
+    (action, only_looks): (String, bool),
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
     let (mut parts, body) = request.into_parts();
     let target = target_of(&mut parts).await;
     let request_id = parts
@@ -59,7 +68,7 @@ pub async fn record(State(app): State<App>, mut request: Request, next: Next) ->
         act.credential_id = Some(caller.credential.id().to_owned());
         act.account_id = Some(caller.account_id.clone());
     }
-    request = Request::from_parts(parts, body);
+    let request = Request::from_parts(parts, body);
     let work = async {
         if only_looks {
             // Until the handler has found out by which door an operator comes in.
@@ -73,7 +82,7 @@ pub async fn record(State(app): State<App>, mut request: Request, next: Next) ->
             return Ok(response);
         }
         ended(&mut act, &response);
-        if let Err(error) = app.store.record(&act).await {
+        if let Err(error) = Box::pin(app.store.record(&act)).await {
             tracing::error!(
                 error = chain(&error),
                 action = act.action,

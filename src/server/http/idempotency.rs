@@ -87,6 +87,11 @@ pub async fn replay_or_do(State(app): State<App>, request: Request, next: Next) 
         Some(key) if mutating => parse_key(key)?,
         _ => return Ok(next.run(request).await),
     };
+    // By itself: every request that waits in here, a stream's too, would hold the room that this needs.
+    Box::pin(answer_keyed(app, key, request, next)).await
+}
+
+async fn answer_keyed(app: App, key: String, request: Request, next: Next) -> Answer<Response> {
     let principal = request
         .extensions()
         .get::<Principal>()

@@ -16,28 +16,36 @@ use crate::server::store::{
     operations, receipts, releases, resources, secret_versions, tenant_keys, tenant_life, tenants,
 };
 
-/// Writes what effects change, all but the events, in the order in which the rows depend on each other.
-pub(super) async fn apply_rows(
+/// Writes what steps have made into the ledger: of each its name and what it did.
+pub(super) async fn put_made<'a>(
     tx: &mut Tx,
     (clock, now): (&Clock, Time),
-    (operation, step): (&OperationRow, &str),
-    effects: &Effects,
+    operation: &OperationRow,
+    steps: impl Iterator<Item = (&'a str, &'a Effects)>,
 ) -> Result<(), StoreError> {
-    let tenant = &operation.tenant_id;
-    for change in &effects.changes {
-        apply_change(tx, tenant, change, now).await?;
-    }
-    let made: Vec<NewResource<'_>> = effects
-        .made
-        .iter()
-        .map(|(kind, external_id)| NewResource {
+    let lines = steps.flat_map(|(step, effects)| {
+        let made = effects.made.iter();
+        made.map(move |(kind, external_id)| NewResource {
             id: ResourceId::new(clock.uuid()),
             kind,
             external_id,
             step,
         })
-        .collect();
-    resources::put(tx, (tenant, &operation.id), &made, now).await?;
+    });
+    let lines: Vec<NewResource<'_>> = lines.collect();
+    resources::put(tx, (&operation.tenant_id, &operation.id), &lines, now).await
+}
+
+/// Writes what effects change, all but what was made and the events, in the order in which the rows depend on each other.
+pub(super) async fn apply_rows(
+    tx: &mut Tx,
+    now: Time,
+    tenant: &TenantId,
+    effects: &Effects,
+) -> Result<(), StoreError> {
+    for change in &effects.changes {
+        apply_change(tx, tenant, change, now).await?;
+    }
     for kind in &effects.gone_kinds {
         resources::set_kind_removed(tx, tenant, kind, now).await?;
     }
@@ -58,7 +66,8 @@ pub(super) async fn conclude_in(
     ending: Ending,
     effects: &Effects,
 ) -> Result<(), StoreError> {
-    apply_rows(tx, at, (&case.operation, "end"), effects).await?;
+    put_made(tx, at, &case.operation, std::iter::once(("end", effects))).await?;
+    apply_rows(tx, at.1, &case.tenant.id, effects).await?;
     let of = (&case.tenant.id, Some(&case.operation.id));
     events::append_all(tx, of.0, of.1, &effects.events, at.1).await?;
     let end = Transition {

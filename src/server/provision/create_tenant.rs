@@ -142,7 +142,7 @@ fn start() -> Effects {
 
 async fn generate_secrets(cx: &StepContext<'_>) -> Result<Effects, StepError> {
     let (parts, tenant) = (cx.parts, &cx.case.tenant);
-    let mut tx = parts.store.begin_read().await?;
+    let mut tx = parts.store.look();
     let found = find_tenant_key(&mut tx, &tenant.id).await?;
     drop(tx);
     let mut effects = Effects::none();
@@ -215,7 +215,7 @@ async fn make_database(cx: &StepContext<'_>) -> Result<Effects, StepError> {
     if tenant.database == DatabaseKind::Sqlite {
         return Ok(Effects::none());
     }
-    let mut tx = parts.store.begin_read().await?;
+    let mut tx = parts.store.look();
     let key = require_tenant_key(&mut tx, &tenant.id).await?;
     let name = password_key(tenant.login_slot);
     let password = platform_value(&mut tx, parts, (&tenant.id, &key), name).await?;
@@ -255,7 +255,7 @@ pub(super) async fn drop_database(cx: &StepContext<'_>) -> Result<(), StepError>
 
 async fn store_secrets(cx: &StepContext<'_>) -> Result<Effects, StepError> {
     let (parts, tenant) = (cx.parts, &cx.case.tenant.id);
-    let mut tx = parts.store.begin_read().await?;
+    let mut tx = parts.store.look();
     let key = require_tenant_key(&mut tx, tenant).await?;
     let grant = new_grant(parts, tenant, &key)?;
     let message = "the credentials wait to be fetched, once";

@@ -5,7 +5,7 @@ use crate::api::operation::{OperationError, OperationStatus};
 use crate::api::time::Time;
 use crate::server::clock::Clock;
 use crate::server::failpoint;
-use crate::server::provision::apply::{apply_rows, conclude_in};
+use crate::server::provision::apply::{apply_rows, conclude_in, put_made};
 use crate::server::provision::context::{Case, Parts};
 use crate::server::provision::effects::Effects;
 use crate::server::provision::saga::Ending;
@@ -152,6 +152,8 @@ impl<'a> Held<'a> {
             let whose = self.whose();
             resources::forget_intended(&mut self.tx, whose, &makers).await?;
         }
+        let made = all.iter().map(|done| (done.row.name.as_str(), done.effects));
+        put_made(&mut self.tx, (self.clock, self.now), self.operation, made).await?;
         for done in all {
             let (row, status, effects) = (done.row, done.status, done.effects);
             let mut ended = StepRow {
@@ -164,8 +166,7 @@ impl<'a> Held<'a> {
                 ended.output = effects.output.clone();
             }
             self.step(&ended);
-            let at = (self.clock, self.now);
-            apply_rows(&mut self.tx, at, (self.operation, &row.name), effects).await?;
+            apply_rows(&mut self.tx, self.now, &self.operation.tenant_id, effects).await?;
         }
         Ok(())
     }
@@ -268,12 +269,16 @@ impl<'a> Held<'a> {
     /// The operation as it stands with what was just written. `steps` are those of the last write; none where they are to
     /// be read.
     pub(super) async fn case(&mut self, steps: &[StepRow], wrote: &Wrote<'_>) -> Result<Case, StoreError> {
+        let id = &self.operation.id;
         // A failure turns the operation too.
-        if steps.is_empty() || matches!(wrote, Wrote::Failed { .. }) {
+        if matches!(wrote, Wrote::Failed { .. }) {
             self.flush().await?;
-            return Case::load_in(&mut self.tx, &self.operation.id).await;
+            return Case::load_in(&mut self.tx, id).await;
         }
-        let mut steps = steps.to_vec();
+        let mut steps = match steps {
+            [] => operation_steps::list(&mut self.tx, id).await?,
+            steps => steps.to_vec(),
+        };
         for changed in &self.unwritten.steps {
             if let Some(step) = steps.iter_mut().find(|step| step.position == changed.position) {
                 *step = changed.clone();

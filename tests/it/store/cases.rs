@@ -219,6 +219,24 @@ async fn events_have_no_gap(store: Store) {
         rest.iter().map(|event| event.seq).collect::<Vec<_>>(),
         [16, 17, 18]
     );
+    drop(tx);
+    let several = ["a", "b", "c"]
+        .map(|message| NewEvent::new("app_created", message).with(serde_json::json!({ "of": message })));
+    let mut tx = store.begin().await.expect("begun");
+    events::append_all(&mut tx, &row.id, None, &several, NOW)
+        .await
+        .expect("appended");
+    tx.commit().await.expect("committed");
+    let mut tx = store.begin_read().await.expect("begun");
+    let told = events::list_after(&mut tx, &row.id, 20, 100)
+        .await
+        .expect("listed");
+    let told: Vec<_> = told
+        .iter()
+        .map(|event| (event.seq, event.message.as_str(), &event.detail["of"]))
+        .collect();
+    let [a, b, c] = ["a", "b", "c"].map(serde_json::Value::from);
+    assert_eq!(told, [(21, "a", &a), (22, "b", &b), (23, "c", &c)]);
 }
 
 async fn rolled_back(store: Store) {

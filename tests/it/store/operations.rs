@@ -7,8 +7,9 @@ use systemprompt::api::id::{OperationId, TenantId};
 use systemprompt::api::operation::OperationStatus;
 use systemprompt::server::clock::Clock;
 use systemprompt::server::store::operation_leases::Claimer;
+use systemprompt::server::store::operation_steps::StepStatus;
 use systemprompt::server::store::operations::{self, OperationRow, Transition};
-use systemprompt::server::store::{Store, StoreError, operation_leases, operation_steps};
+use systemprompt::server::store::{Store, StoreError, Tx, operation_leases, operation_steps};
 
 use crate::store::Case;
 use crate::store::cases::{NOW, tenant};
@@ -23,6 +24,8 @@ pub(crate) const ALL: &[Case] = &[
     ("operations follow their states", |store| states(store).boxed()),
     ("a kind that is not known is left", |store| unknown(store).boxed()),
     ("several are claimed at once", |store| several(store).boxed()),
+    ("a claim reads the head of the queue", |store| head(store).boxed()),
+    ("steps are written together", |store| together(store).boxed()),
     ("the queue is told", |store| queue(store).boxed()),
 ];
 
@@ -153,6 +156,76 @@ async fn several(store: Store) {
     rest.sort();
     assert_eq!(rest, ids[2..], "each once");
     assert!(claim(9).await.is_empty());
+}
+
+/// PostgreSQL plans a statement once for all queues, after some calls: it must not expect so few that may be claimed that it
+/// sorts them all.
+async fn head(store: Store) {
+    if matches!(store, Store::Sqlite { .. }) {
+        return;
+    }
+    let clock = Clock::manual(NOW);
+    for number in 0..100 {
+        let row = tenant(&store, &clock, &format!("tenant-{number}")).await;
+        queued(&store, &clock, &row.id).await.expect("queued");
+    }
+    let mut tx = store.begin().await.expect("begun");
+    for table in ["ANALYZE operations", "ANALYZE operation_steps"] {
+        tx.execute(table, vec![]).await.expect("analyzed");
+    }
+    let claimer = Claimer {
+        owner: "worker",
+        lease_seconds: 20,
+        steps: STEPS,
+        at_most: 1,
+    };
+    let looked = async |tx: &mut Tx| {
+        let sql = "SELECT COALESCE(seq_tup_read, 0) + COALESCE(idx_tup_fetch, 0) AS looked FROM pg_stat_xact_user_tables
+             WHERE relname = 'operation_steps'";
+        let row = tx
+            .fetch_optional(sql, vec![])
+            .await
+            .expect("read")
+            .expect("a row");
+        row.u64("looked").expect("a number")
+    };
+    let before = looked(&mut tx).await;
+    for _ in 0..20 {
+        let claimed = operation_leases::claim(&mut tx, claimer, NOW).await;
+        assert_eq!(claimed.expect("claimed").len(), 1);
+    }
+    let looked = looked(&mut tx).await - before;
+    assert!(
+        looked <= 20 * 8,
+        "{looked} steps were looked at to claim 20 operations of two steps each"
+    );
+}
+
+async fn together(store: Store) {
+    let clock = Clock::manual(NOW);
+    let row = tenant(&store, &clock, "one").await;
+    let id = queued(&store, &clock, &row.id).await.expect("queued");
+    let mut tx = store.begin().await.expect("begun");
+    let waiting = operation_steps::list(&mut tx, &id).await.expect("listed");
+    assert_eq!(waiting.iter().map(|row| row.position).collect::<Vec<_>>(), [0, 1]);
+    let mut steps = waiting.clone();
+    steps[0].status = StepStatus::Done;
+    steps[0].output = serde_json::json!({ "said": "a \"word\"\n" });
+    steps[1].status = StepStatus::Running;
+    steps[1].attempts = 2;
+    steps[1].error = Some("why".to_owned());
+    operation_steps::update(&mut tx, &id, &steps, NOW)
+        .await
+        .expect("written");
+    assert_eq!(operation_steps::list(&mut tx, &id).await.expect("listed"), steps);
+    operation_steps::update(&mut tx, &id, &waiting[..1], NOW)
+        .await
+        .expect("written");
+    let now = operation_steps::list(&mut tx, &id).await.expect("listed");
+    assert_eq!(now, [waiting[0].clone(), steps[1].clone()]);
+    steps[1].position = 2;
+    let missing = operation_steps::update(&mut tx, &id, &steps, NOW).await;
+    assert!(matches!(missing, Err(StoreError::Missing { .. })), "{missing:?}");
 }
 
 async fn one_at_a_time(store: Store) {
