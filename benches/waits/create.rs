@@ -35,7 +35,7 @@ pub(crate) fn bench(scale: Scale) -> Outcome<Vec<Measured>> {
     }
     let folder = Folder::new()?;
     let place = Place::prepare(&folder)?;
-    let rounds = scale.rounds(5);
+    let rounds = scale.rounds(15);
     let one = Contest::new("`tenant create` on Docker until `infrastructure_ready`", Unit::Seconds)
         .with(Role::Ours, "systemprompt", || place.create(1))
         .with(Role::Floor, RAW, || place.raw(1))
@@ -50,7 +50,7 @@ pub(crate) fn bench(scale: Scale) -> Outcome<Vec<Measured>> {
         .with(Role::Floor, RAW, || Ok(whole / place.raw(count)?))
         .goal(RAW, AGAINST_RAW)
         .note(format!("{AT_ONCE} tenants are worked on at once."))
-        .run(scale.rounds(2))?;
+        .run(scale.rounds(4))?;
     Ok(vec![one, many])
 }
 

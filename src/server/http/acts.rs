@@ -82,7 +82,7 @@ async fn run_recorded(
             return Ok(response);
         }
         ended(&mut act, &response);
-        if let Err(error) = Box::pin(app.store.record(&act)).await {
+        if let Err(error) = app.store.record(&act).await {
             tracing::error!(
                 error = chain(&error),
                 action = act.action,

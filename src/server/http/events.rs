@@ -31,6 +31,7 @@ use crate::server::http::histories::{Door, Line, Recent, line};
 use crate::server::http::limits::sit;
 use crate::server::seats::Seat;
 use crate::server::store::events;
+use crate::server::store::tenants::TenantRow;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -61,21 +62,46 @@ async fn list_events(
         Some(seen) => seen,
         None => query.since.unwrap_or(0),
     };
-    let (mut tx, tenant) = app.read_tenant(&caller, &id, Scope::Read).await?;
+    // Each by itself: thousands may come at once to wait for a stream, and hold no more than that needs.
+    if wants_stream(&headers) {
+        return Box::pin(open_stream(app, caller, id, since)).await;
+    }
+    Box::pin(list_page(app, caller, id, (since, query.limit))).await
+}
+
+async fn open_stream(app: App, caller: Principal, id: TenantId, since: u64) -> Answer<Response> {
+    let tenant = app.look_at_tenant(&caller, &id, Scope::Read).await?;
+    check_since(since, &tenant)?;
+    let seat = sit(&app.limits.streams, caller.account_id.as_str())?;
+    Ok(stream_events(
+        app,
+        &caller,
+        (id, tenant.last_event_seq),
+        (since, seat),
+    ))
+}
+
+/// Waiting for what is later than the last would be waiting for ever, or skipping what happens until then.
+fn check_since(since: u64, tenant: &TenantRow) -> Answer<()> {
     let last = tenant.last_event_seq;
     if since > last {
-        // Waiting for it would be waiting for ever, or skipping what happens until then.
         return Err(ApiError::invalid(
             "since",
             format!("is later than the last event, which is {last}"),
         ));
     }
-    if wants_stream(&headers) {
-        drop(tx);
-        let seat = sit(&app.limits.streams, caller.account_id.as_str())?;
-        return Ok(stream_events(app, &caller, (id, last), (since, seat)));
-    }
-    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+    Ok(())
+}
+
+async fn list_page(
+    app: App,
+    caller: Principal,
+    id: TenantId,
+    (since, limit): (u64, Option<u32>),
+) -> Answer<Response> {
+    let (mut tx, tenant) = app.read_tenant(&caller, &id, Scope::Read).await?;
+    check_since(since, &tenant)?;
+    let limit = limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(ApiError::invalid(
             "limit",

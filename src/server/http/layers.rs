@@ -109,13 +109,12 @@ pub async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    // What asks the database is held by itself, and is gone again while the handler works.
-    let mut principal = match Box::pin(identify(&app, request.headers())).await {
+    let mut principal = match identify(&app, request.headers()).await {
         Ok(principal) => principal,
         Err(error) if error.status() == StatusCode::UNAUTHORIZED => {
             // Who has no credential is counted by address: nobody tries them one after the other.
             let address = address_of(request.extensions());
-            let standing = Box::pin(app.limits.refused.check(&address)).await?;
+            let standing = app.limits.refused.check(&address).await?;
             return Err(standing.told(error));
         }
         Err(error) => return Err(error),
@@ -127,7 +126,7 @@ pub async fn authenticate(
     if let Some(route) = path.and_then(|path| routes::find(request.method().as_str(), path.as_str())) {
         principal.needs = route.needs();
     }
-    let standing = Box::pin(app.limits.general.check(principal.credential.id())).await?;
+    let standing = app.limits.general.check(principal.credential.id()).await?;
     request.extensions_mut().insert(principal);
     let mut response = next.run(request).await;
     standing.tell(response.headers_mut());
@@ -174,7 +173,7 @@ pub async fn limit_by_address(
     next: Next,
 ) -> Result<Response, ApiError> {
     let address = address_of(request.extensions());
-    let standing = Box::pin(limiter.check(&address)).await?;
+    let standing = limiter.check(&address).await?;
     let mut response = next.run(request).await;
     standing.tell(response.headers_mut());
     Ok(response)

@@ -223,6 +223,10 @@ impl Store {
     /// # Errors
     /// No connection can be had.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
+        Box::pin(self.begin_any()).await
+    }
+
+    async fn begin_any(&self) -> Result<Tx, StoreError> {
         match self {
             Self::Sqlite { writer, group, .. } => {
                 let tx = sqlite::begin_writing(writer).await;
@@ -242,6 +246,10 @@ impl Store {
     /// # Errors
     /// No connection can be had.
     pub async fn begin_read(&self) -> Result<Tx, StoreError> {
+        Box::pin(self.begin_read_any()).await
+    }
+
+    async fn begin_read_any(&self) -> Result<Tx, StoreError> {
         match self {
             Self::Sqlite { reader, group, .. } => {
                 let mut tx = reader.begin().await.map_err(StoreError::Statement)?;

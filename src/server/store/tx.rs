@@ -1,4 +1,7 @@
 //! [`Tx`], the unit of work, and what is run in it.
+//!
+//! What a driver holds while it waits for its answer is large and is held by itself: by value, everybody who waits for whoever
+//! waits for a statement would hold it too, be moved with it, and keep it from beginning to end.
 
 use crate::server::store::postgres::{PostgresTx, answered};
 use crate::server::store::row::{Row, Value};
@@ -52,6 +55,10 @@ impl Tx {
     /// # Errors
     /// The statement fails; a broken UNIQUE rule is [`StoreError::Duplicate`].
     pub async fn execute(&mut self, sql: &'static str, args: Vec<Value>) -> Result<u64, StoreError> {
+        Box::pin(self.run_execute(sql, args)).await
+    }
+
+    async fn run_execute(&mut self, sql: &'static str, args: Vec<Value>) -> Result<u64, StoreError> {
         match self {
             Self::Sqlite(held) => bound!(sql, args)
                 .execute(&mut *held.tx)
@@ -71,6 +78,10 @@ impl Tx {
     /// # Errors
     /// The statement fails.
     pub async fn fetch_all(&mut self, sql: &'static str, args: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        Box::pin(self.run_fetch_all(sql, args)).await
+    }
+
+    async fn run_fetch_all(&mut self, sql: &'static str, args: Vec<Value>) -> Result<Vec<Row>, StoreError> {
         match self {
             Self::Sqlite(held) => bound!(sql, args)
                 .fetch_all(&mut *held.tx)
@@ -99,6 +110,14 @@ impl Tx {
     /// # Errors
     /// The statement fails.
     pub async fn fetch_optional(
+        &mut self,
+        sql: &'static str,
+        args: Vec<Value>,
+    ) -> Result<Option<Row>, StoreError> {
+        Box::pin(self.run_fetch_optional(sql, args)).await
+    }
+
+    async fn run_fetch_optional(
         &mut self,
         sql: &'static str,
         args: Vec<Value>,
@@ -148,8 +167,8 @@ impl Tx {
     /// The database refuses or cannot be reached; then nothing of it lasts.
     pub async fn commit_aside(self) -> Result<(), StoreError> {
         match self {
-            Self::Sqlite(held) => held.group.commit(held.tx).await,
-            Self::Postgres(tx) => tx.commit().await,
+            Self::Sqlite(held) => Box::pin(async move { held.group.commit(held.tx).await }).await,
+            Self::Postgres(tx) => Box::pin(tx.commit()).await,
             Self::Look(_) => Ok(()),
         }
         .map_err(statement_error)
