@@ -213,7 +213,7 @@ async fn tenants_cannot_reach_each_other() {
     let reach = |from: &str, address: &str| {
         succeeds_in(
             from,
-            &format!("echo -e 'GET / HTTP/1.0\\r\\n\\r' | timeout 2 nc {address} 8080 | grep -q v1"),
+            &format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | timeout 2 nc {address} 8080 | grep -q v1"),
         )
     };
     for (from, _) in &machines {

@@ -203,8 +203,12 @@ async fn hangs_up(socket: &Path) -> JoinSet<()> {
                 let count = client.read(&mut head).await.unwrap_or(0);
                 engine.write_all(&head[..count]).await.expect("sent");
                 if head.starts_with(b"POST ") && String::from_utf8_lossy(&head).contains("/session HTTP") {
-                    let count = engine.read(&mut head).await.unwrap_or(0);
-                    client.write_all(&head[..count]).await.expect("answered");
+                    // The engine writes its answer line by line: the session is open once the whole head is there.
+                    let mut answer = Vec::new();
+                    while !answer.ends_with(b"\r\n\r\n") {
+                        answer.push(engine.read_u8().await.expect("a head"));
+                    }
+                    client.write_all(&answer).await.expect("answered");
                 } else {
                     tokio::io::copy_bidirectional(&mut client, &mut engine).await.ok();
                 }
