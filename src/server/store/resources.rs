@@ -21,24 +21,32 @@ pub struct NewResource<'a> {
 
 /// Lines that stand in a JSON array, so that all of them are one round trip.
 macro_rules! insert_lines {
-    ($engine:ident, $state:literal, $conflict:literal) => {
+    ($tx:expr, $state:literal, $conflict:literal) => {
+        match $tx {
+            Tx::Sqlite(_) => insert_lines!(
+                from "(SELECT value ->> 'id' AS id, value ->> 'kind' AS kind, value ->> 'external_id' AS external_id,
+                     value ->> 'step' AS step FROM json_each($3)) AS new",
+                $state,
+                $conflict
+            ),
+            Tx::Postgres(_) | Tx::Look(_) => insert_lines!(
+                from "json_to_recordset($3::json) AS new (id text, kind text, external_id text, step text)",
+                $state,
+                $conflict
+            ),
+        }
+    };
+    (from $lines:literal, $state:literal, $conflict:literal) => {
         concat!(
             "INSERT INTO resources (id, tenant_id, kind, external_id, state, operation_id, step, created_at,
                  updated_at)
              SELECT new.id, $1, new.kind, new.external_id, '",
             $state,
             "', $2, new.step, $4, $4 FROM ",
-            insert_lines!($engine),
+            $lines,
             " WHERE true ON CONFLICT (tenant_id, kind, external_id) ",
             $conflict
         )
-    };
-    (postgres) => {
-        "json_to_recordset($3::json) AS new (id text, kind text, external_id text, step text)"
-    };
-    (sqlite) => {
-        "(SELECT value ->> 'id' AS id, value ->> 'kind' AS kind, value ->> 'external_id' AS external_id,
-              value ->> 'step' AS step FROM json_each($3)) AS new"
     };
 }
 
@@ -52,20 +60,12 @@ pub async fn put(
     new: &[NewResource<'_>],
     now: Time,
 ) -> Result<(), StoreError> {
-    let sql = match tx {
-        Tx::Sqlite(_) => insert_lines!(
-            sqlite,
-            "present",
-            "DO UPDATE SET state = excluded.state,
-                 operation_id = excluded.operation_id, step = excluded.step, updated_at = excluded.updated_at"
-        ),
-        Tx::Postgres(_) | Tx::Look(_) => insert_lines!(
-            postgres,
-            "present",
-            "DO UPDATE SET state = excluded.state,
-                 operation_id = excluded.operation_id, step = excluded.step, updated_at = excluded.updated_at"
-        ),
-    };
+    let sql = insert_lines!(
+        tx,
+        "present",
+        "DO UPDATE SET state = excluded.state,
+             operation_id = excluded.operation_id, step = excluded.step, updated_at = excluded.updated_at"
+    );
     insert(tx, sql, whose, new, now).await
 }
 
@@ -79,10 +79,7 @@ pub async fn put_intended(
     new: &[NewResource<'_>],
     now: Time,
 ) -> Result<(), StoreError> {
-    let sql = match tx {
-        Tx::Sqlite(_) => insert_lines!(sqlite, "intended", "DO NOTHING"),
-        Tx::Postgres(_) | Tx::Look(_) => insert_lines!(postgres, "intended", "DO NOTHING"),
-    };
+    let sql = insert_lines!(tx, "intended", "DO NOTHING");
     insert(tx, sql, whose, new, now).await
 }
 
