@@ -159,10 +159,10 @@ pub(crate) fn creations(count: usize) -> Vec<String> {
 pub(crate) const STEPS: [&str; 10] = [
     "start",
     "generate-secrets",
-    "create-app",
+    "create-network",
     "create-volume",
     "tell-edge",
-    "join-edge",
+    "open-edge",
     "make-database",
     "join-database",
     "store-secrets",

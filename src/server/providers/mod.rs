@@ -69,6 +69,15 @@ pub struct Made {
     pub external_id: String,
 }
 
+/// A network of a tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TenantNetwork {
+    /// Through which the tenant reaches its database.
+    Private,
+    /// Through which the edge reaches the tenant.
+    Edge,
+}
+
 /// One process of a tenant: a release that serves, or a command that runs once.
 #[derive(Clone, Debug)]
 pub struct MachineSpec {
@@ -191,8 +200,23 @@ pub trait Provider: Send + Sync {
     async fn ping(&self) -> Result<String, ProviderError>;
 
     /// Makes what holds a tenant together (Docker: its private network and its edge network).
-    async fn create_app(&self, spec: &TenantSpec) -> Result<Vec<Made>, ProviderError>;
+    async fn create_app(&self, spec: &TenantSpec) -> Result<Vec<Made>, ProviderError> {
+        // Both are waited for, also when one fails: nothing is still being made when its undo begins.
+        let (private, edge) = futures::join!(
+            self.create_network(spec, TenantNetwork::Private),
+            self.create_network(spec, TenantNetwork::Edge),
+        );
+        Ok([private?, edge?].into_iter().flatten().collect())
+    }
+    /// Makes one of its networks; `None` where the provider has no such thing.
+    async fn create_network(
+        &self,
+        spec: &TenantSpec,
+        network: TenantNetwork,
+    ) -> Result<Option<Made>, ProviderError>;
     /// Removes it; fails while machines are in it.
+    async fn remove_network(&self, spec: &TenantSpec, network: TenantNetwork) -> Result<(), ProviderError>;
+    /// Removes all of it; fails while machines are in it.
     async fn remove_app(&self, spec: &TenantSpec) -> Result<(), ProviderError>;
 
     /// Makes the tenant's volume.

@@ -6,7 +6,7 @@ use crate::api::operation::OperationError;
 use crate::api::secret::SecretText;
 use crate::api::tenant::{DatabaseKind, TenantStatus};
 use crate::server::databases::TenantDatabases;
-use crate::server::providers::Made;
+use crate::server::providers::{Made, TenantNetwork};
 use crate::server::provision::context::{Case, Parts, StepContext, StepError};
 use crate::server::provision::deploy::{abandoned, stuck};
 use crate::server::provision::effects::{Change, Effects};
@@ -23,25 +23,32 @@ use crate::server::vault::SealedKey;
 pub(super) struct CreateTenant;
 
 const STEPS: &[StepDefinition] = &[
+    // Tells that it begins: nobody waits for that.
     step("start"),
     // Kept over a retry: whatever was made with them can be used again.
-    step("generate-secrets").kept(),
-    step("create-app").making(&["network"]).after(&["start"]),
-    step("create-volume").making(&["volume"]).after(&["start"]),
-    step("tell-edge").undone().after(&["start"]),
-    step("join-edge").making(&["route"]).after(&["create-app"]),
+    step("generate-secrets").kept().after(&[]),
+    step("create-network").making(&["network"]).after(&[]),
+    step("create-volume").making(&["volume"]).after(&[]),
+    step("tell-edge").undone().after(&[]),
+    // The engine makes one network after the other: who joins this one does not wait for the other.
+    step("open-edge")
+        .making(&["network", "route"])
+        .named("-edge")
+        .after(&[]),
     step("make-database")
         .making(&["database"])
         .after(&["generate-secrets"]),
-    step("join-database").undone().after(&["create-app"]),
+    step("join-database").undone().after(&["create-network"]),
     step("store-secrets").undone().after(&["generate-secrets"]),
     step("add-certificate")
         .making(&["certificate"])
         .after(&["tell-edge"]),
 ];
 
-/// What was queued with these did more in each of them, one after the other.
+/// What was queued with these had its parts cut otherwise.
 const RETIRED: &[StepDefinition] = &[
+    step("create-app").making(&["network"]).after(&["start"]),
+    step("join-edge").making(&["route"]).after(&["create-app"]),
     step("allocate-addresses").making(&["route"]),
     step("create-database").making(&["database"]),
 ];
@@ -60,12 +67,14 @@ impl Saga for CreateTenant {
         match step {
             "start" => Ok(start()),
             "generate-secrets" => generate_secrets(cx).await,
+            "create-network" => create_network(cx).await,
             "create-app" => create_app(cx).await,
             "create-volume" => create_volume(cx).await,
             "tell-edge" => {
                 cx.parts.edge.know(&cx.case.tenant.label).await?;
                 Ok(Effects::none())
             }
+            "open-edge" => open_edge(cx).await,
             "join-edge" => join_edge(cx).await,
             "make-database" => make_database(cx).await,
             "join-database" => join_database(cx).await,
@@ -89,7 +98,7 @@ impl Saga for CreateTenant {
     async fn undo(&self, step: &str, cx: &StepContext<'_>) -> Result<Effects, StepError> {
         let (parts, spec) = (cx.parts, cx.case.spec()?);
         match step {
-            "create-app" => {
+            "create-network" | "create-app" => {
                 parts.provider.remove_app(&spec).await?;
                 Ok(Effects::none().gone_kinds(&["network"]))
             }
@@ -100,6 +109,15 @@ impl Saga for CreateTenant {
             "tell-edge" => {
                 parts.edge.detach(&spec.label, None).await?;
                 Ok(Effects::none())
+            }
+            "open-edge" => {
+                let network = parts.provider.edge_network(&spec);
+                parts.edge.detach(&spec.label, network.as_deref()).await?;
+                parts.provider.remove_network(&spec, TenantNetwork::Edge).await?;
+                let gone = Effects::none().gone_kinds(&["route"]);
+                Ok(network
+                    .into_iter()
+                    .fold(gone, |gone, name| gone.gone("network", name)))
             }
             "join-edge" | "allocate-addresses" => {
                 let network = parts.provider.edge_network(&spec);
@@ -182,6 +200,15 @@ fn first_version(
     Ok(Change::Secret(scope, Box::new(row)))
 }
 
+async fn create_network(cx: &StepContext<'_>) -> Result<Effects, StepError> {
+    let (provider, spec) = (&cx.parts.provider, cx.case.spec()?);
+    let made = provider.create_network(&spec, TenantNetwork::Private).await?;
+    let message = format!("the private network on `{}` is there", provider.name());
+    Ok(Effects::none()
+        .made(made)
+        .event(NewEvent::new("app_created", message)))
+}
+
 async fn create_app(cx: &StepContext<'_>) -> Result<Effects, StepError> {
     let made = cx.parts.provider.create_app(&cx.case.spec()?).await?;
     let message = format!("the networks on `{}` are there", cx.parts.provider.name());
@@ -194,6 +221,17 @@ async fn create_volume(cx: &StepContext<'_>) -> Result<Effects, StepError> {
     let made = cx.parts.provider.create_volume(&cx.case.spec()?).await?;
     let event = NewEvent::new("volume_created", "the volume is there");
     Ok(Effects::none().made([made]).event(event))
+}
+
+/// The way from the edge to the tenant.
+async fn open_edge(cx: &StepContext<'_>) -> Result<Effects, StepError> {
+    let (provider, spec) = (&cx.parts.provider, cx.case.spec()?);
+    let network = provider.create_network(&spec, TenantNetwork::Edge).await?;
+    let (network, joined) = (Effects::none().made(network), join_edge(cx).await?);
+    Ok(Effects {
+        made: [network.made, joined.made].concat(),
+        ..joined
+    })
 }
 
 async fn join_edge(cx: &StepContext<'_>) -> Result<Effects, StepError> {

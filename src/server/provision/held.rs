@@ -102,12 +102,14 @@ impl<'a> Held<'a> {
     fn begin_step(&mut self, label: &str, begin: &Begin) {
         self.step(&begin.row());
         if begin.status == StepStatus::Running {
-            let (step, makes) = (begin.definition.name, begin.definition.makes);
-            self.unwritten.intended.extend(makes.iter().map(|kind| Intended {
-                kind,
-                name: label.to_owned(),
-                step,
-            }));
+            let step = begin.definition;
+            self.unwritten
+                .intended
+                .extend(step.makes.iter().map(|kind| Intended {
+                    kind,
+                    name: format!("{label}{}", step.ending),
+                    step: step.name,
+                }));
         }
         if let Some(event) = &begin.event {
             self.tell(event);

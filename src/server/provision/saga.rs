@@ -23,6 +23,8 @@ pub(super) struct StepDefinition {
     pub(super) undo: bool,
     /// What it makes, for the ledger's line before it is made.
     pub(super) makes: &'static [&'static str],
+    /// What the names of what it makes end with, where other steps make the same; for the ledger's lines.
+    pub(super) ending: &'static str,
     /// Whether its output is used again when a failed operation is retried.
     pub(super) keep: bool,
     /// The steps that must be done before it; all those before it where it names none.
@@ -35,6 +37,7 @@ pub(super) const fn step(name: &'static str) -> StepDefinition {
         name,
         undo: false,
         makes: &[],
+        ending: "",
         keep: false,
         needs: None,
     }
@@ -51,6 +54,12 @@ impl StepDefinition {
     pub(super) const fn making(mut self, kinds: &'static [&'static str]) -> Self {
         self.undo = true;
         self.makes = kinds;
+        self
+    }
+
+    /// The same where other steps make things of the same kind.
+    pub(super) const fn named(mut self, ending: &'static str) -> Self {
+        self.ending = ending;
         self
     }
 

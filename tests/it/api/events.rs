@@ -84,7 +84,7 @@ fn events(caller: &Client, tenant: &str, query: &str) -> RequestBuilder {
 /// Makes a creation take about three seconds.
 fn slow(api: &Api) {
     let world = api.server.world();
-    for call in ["provider.create_app", "databases.create", "edge.join"] {
+    for call in ["provider.create_network", "databases.create", "databases.attach"] {
         world.plan(call, 1, Fault::Delay { millis: 1500 }).expect("plans");
     }
 }

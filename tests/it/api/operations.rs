@@ -104,7 +104,7 @@ async fn a_creation_goes_on_after_the_server_was_killed() {
     let mut api = Api::start();
     let world = api.server.world();
     for call in [
-        "provider.create_app",
+        "provider.create_network",
         "provider.create_volume",
         "databases.create",
         "edge.join",
@@ -168,7 +168,7 @@ async fn a_deploy_goes_on_after_the_server_was_killed() {
 async fn a_server_that_is_asked_to_stop_ends_its_streams_and_its_steps() {
     let mut api = Api::start();
     let world = api.server.world();
-    for call in ["provider.create_app", "databases.create"] {
+    for call in ["provider.create_network", "databases.create"] {
         world.plan(call, 1, Fault::Delay { millis: 1500 }).expect("plans");
     }
     let bought = api.owner.checkout("acme").await;

@@ -9,7 +9,7 @@ use crate::cli::rig::{Server, finish};
 
 /// The calls that `create-tenant` makes one after the other, whatever runs beside them; each is held up, so that the
 /// creation takes seconds.
-const CALLS: [&str; 2] = ["provider.create_app", "edge.join"];
+const CALLS: [&str; 2] = ["provider.create_network", "databases.attach"];
 
 fn slow(server: &Server, millis: u64) {
     let world = server.world();

@@ -54,7 +54,8 @@ fn nothing_is_left(rig: &Rig) {
 #[test]
 fn what_does_not_need_each_other_is_begun_together() {
     let first = [
-        "provider.create_app",
+        "provider.create_network",
+        "provider.create_edge_network",
         "provider.create_volume",
         "databases.create",
         "edge.know",
@@ -70,7 +71,7 @@ fn what_does_not_need_each_other_is_begun_together() {
         }
         // The networks are not waited for by what does not need them.
         let beside = ["databases.create", "edge.certificate"];
-        world.hold("provider.create_app", &beside).expect("planned");
+        world.hold("provider.create_network", &beside).expect("planned");
     });
     let (row, _) = block_on(rig.operation(&id));
     assert_eq!(row.status, OperationStatus::Succeeded, "{:?}", row.error);
@@ -80,7 +81,8 @@ fn what_does_not_need_each_other_is_begun_together() {
 #[test]
 fn they_are_told_in_one_order_whoever_is_done_first() {
     for late in [
-        "provider.create_app",
+        "provider.create_network",
+        "provider.create_edge_network",
         "provider.create_volume",
         "edge.join",
         "databases.create",
@@ -98,14 +100,14 @@ fn they_are_told_in_one_order_whoever_is_done_first() {
 fn one_that_fails_waits_for_what_is_under_way_and_begins_nothing_more() {
     let (rig, id) = created(|world| {
         world
-            .hold("provider.create_volume", &["provider.create_app"])
+            .hold("provider.create_volume", &["provider.create_network"])
             .expect("planned");
         world
             .plan("provider.create_volume", 1, Fault::Fatal)
             .expect("planned");
         let millis = 300;
         world
-            .plan("provider.create_app", 1, Fault::Delay { millis })
+            .plan("provider.create_network", 1, Fault::Delay { millis })
             .expect("planned");
     });
     let (row, steps) = block_on(rig.operation(&id));
@@ -113,14 +115,18 @@ fn one_that_fails_waits_for_what_is_under_way_and_begins_nothing_more() {
     assert_eq!(row.error.expect("an error").step, "create-volume");
     let app = steps
         .iter()
-        .find(|step| step.name == "create-app")
+        .find(|step| step.name == "create-network")
         .expect("a step");
     assert_eq!(
         (app.attempts, calls(&rig, "provider.remove_app")),
         (1, 1),
         "{steps:#?}"
     );
-    assert_eq!(calls(&rig, "edge.join"), 0, "nothing is begun after the failure");
+    assert_eq!(
+        calls(&rig, "databases.attach"),
+        0,
+        "nothing is begun after the failure"
+    );
     nothing_is_left(&rig);
 }
 
@@ -131,16 +137,19 @@ fn of_two_that_fail_the_first_is_the_reason() {
             .plan("provider.create_volume", 1, Fault::Fatal)
             .expect("planned");
         world
-            .hold("provider.create_app", &["provider.create_volume"])
+            .hold("provider.create_network", &["provider.create_volume"])
             .expect("planned");
         world
-            .plan("provider.create_app", 1, Fault::Fatal)
+            .plan("provider.create_network", 1, Fault::Fatal)
             .expect("planned");
     });
     let (row, _) = block_on(rig.operation(&id));
     assert_eq!(row.status, OperationStatus::Failed);
     let step = row.error.expect("an error").step;
-    assert!(["create-volume", "create-app"].contains(&step.as_str()), "{step}");
+    assert!(
+        ["create-volume", "create-network"].contains(&step.as_str()),
+        "{step}"
+    );
     nothing_is_left(&rig);
 }
 
@@ -158,7 +167,7 @@ fn one_that_is_tried_again_holds_up_nobody_and_repeats_nobody() {
     let (row, _) = block_on(rig.operation(&id));
     assert_eq!(row.status, OperationStatus::Succeeded, "{:?}", row.error);
     assert_eq!(calls(&rig, "provider.create_volume"), 2);
-    for once in ["provider.create_app", "databases.create", "edge.join"] {
+    for once in ["provider.create_network", "databases.create", "edge.join"] {
         assert_eq!(calls(&rig, once), 1, "{once}");
     }
     let mut told = look(&rig)
@@ -171,25 +180,56 @@ fn one_that_is_tried_again_holds_up_nobody_and_repeats_nobody() {
     assert_eq!(told, TOLD);
 }
 
-/// Queued by a server from before steps ran side by side.
-#[test]
-fn a_creation_that_an_older_server_queued_comes_to_its_end() {
+/// A creation whose steps are those that `insert` writes.
+fn of_another_version(insert: &'static str, plan: impl FnOnce(&World)) -> (Rig, OperationId) {
     let rig = prepared(&[]);
     let id = block_on(rig.enqueue(Work::CreateTenant)).expect("queued");
     block_on(rig.execute("DELETE FROM operation_steps"));
-    block_on(rig.execute(
-        "INSERT INTO operation_steps (operation_id, position, name, status, attempts, output, error, updated_at)
-         SELECT id, column1, column2, 'waiting', 0, NULL, NULL, 1 FROM operations, (VALUES (0, 'start'),
-             (1, 'generate-secrets'), (2, 'create-app'), (3, 'create-volume'), (4, 'allocate-addresses'),
-             (5, 'create-database'), (6, 'store-secrets'), (7, 'add-certificate'))",
-    ));
+    block_on(rig.execute(insert));
+    plan(&rig.world);
     rig.run(&id, None);
-    let (row, steps) = block_on(rig.operation(&id));
-    assert_eq!(
-        row.status,
-        OperationStatus::Succeeded,
-        "{:?} {steps:#?}",
-        row.error
-    );
-    assert_eq!(look(&rig).event_names(), TOLD);
+    (rig, id)
+}
+
+macro_rules! insert_steps {
+    ($names:literal) => {
+        concat!(
+            "INSERT INTO operation_steps (operation_id, position, name, status, attempts, output, error, updated_at)
+             SELECT operations.id, names.key, names.value, 'waiting', 0, NULL, NULL, 1
+             FROM operations, json_each('",
+            $names,
+            "') AS names"
+        )
+    };
+}
+
+/// Those that servers queued from before steps ran side by side, and from when both networks were one step.
+#[test]
+fn a_creation_that_an_older_server_queued_comes_to_its_end() {
+    let inserts = [
+        insert_steps!(
+            r#"["start", "generate-secrets", "create-app", "create-volume", "allocate-addresses", "create-database",
+                "store-secrets", "add-certificate"]"#
+        ),
+        insert_steps!(
+            r#"["start", "generate-secrets", "create-app", "create-volume", "tell-edge", "join-edge",
+                "make-database", "join-database", "store-secrets", "add-certificate"]"#
+        ),
+    ];
+    for insert in inserts {
+        let (rig, id) = of_another_version(insert, |_| ());
+        let (row, steps) = block_on(rig.operation(&id));
+        assert_eq!(
+            row.status,
+            OperationStatus::Succeeded,
+            "{:?} {steps:#?}",
+            row.error
+        );
+        assert_eq!(look(&rig).event_names(), TOLD);
+        let (rig, id) = of_another_version(insert, |world| {
+            world.plan("edge.certificate", 1, Fault::Fatal).expect("planned");
+        });
+        assert_eq!(block_on(rig.operation(&id)).0.status, OperationStatus::Failed);
+        nothing_is_left(&rig);
+    }
 }

@@ -7,15 +7,15 @@ use bollard::models::{ContainerSummary, ContainerSummaryStateEnum};
 use crate::server::containers::{Engine, EngineError, key};
 use crate::server::providers::docker::pool::AddressPool;
 use crate::server::providers::docker::render::{self, Names};
-use crate::server::providers::{Made, Printer, ProviderError, TenantSpec};
+use crate::server::providers::{Made, Printer, ProviderError, TenantNetwork, TenantSpec};
 
-/// Makes the tenant's networks.
-pub(super) async fn create(
+/// Makes one of the tenant's networks.
+pub(super) async fn create_network(
     engine: &Engine,
     pool: AddressPool,
-    spec: &TenantSpec,
-    names: &Names,
-) -> Result<Vec<Made>, ProviderError> {
+    (spec, names): (&TenantSpec, &Names),
+    network: TenantNetwork,
+) -> Result<Made, ProviderError> {
     let subnets = pool
         .subnets(spec.network_slot)
         .ok_or_else(|| ProviderError::Fatal {
@@ -27,37 +27,37 @@ pub(super) async fn create(
             hint: Some("start the server with a larger `--address-pool`".to_owned()),
             source: None,
         })?;
-    let networks = render::networks(spec, names, subnets).into_iter();
-    let made = networks.map(async |network| {
-        engine.ensure_network(&network).await?;
-        Ok(Made {
-            kind: "network",
-            external_id: network.name,
-        })
-    });
-    // Both are waited for, also when one fails: nothing is still being made when its undo begins.
-    let made = futures::future::join_all(made).await;
-    made.into_iter().collect()
+    let network = render::network(spec, names, (network, subnets));
+    engine.ensure_network(&network).await?;
+    Ok(Made {
+        kind: "network",
+        external_id: network.name,
+    })
 }
 
 /// Removes the tenant's networks. The installation's own containers leave them; machines must be gone.
 pub(super) async fn remove(engine: &Engine, spec: &TenantSpec, names: &Names) -> Result<(), ProviderError> {
     clear(engine, spec).await?;
-    let infrastructure = [engine.name("postgres"), engine.name("edge")];
-    for network in [names.edge_network(), names.private_network()] {
-        let Some(found) = engine.find_network(&network).await? else {
-            continue;
-        };
-        let inside = found.containers.unwrap_or_default();
-        for container in inside.into_values().filter_map(|endpoint| endpoint.name) {
-            if !infrastructure.contains(&container) {
-                return Err(in_use(&network, &container));
-            }
-            engine.disconnect(&network, &container).await?;
-        }
-        engine.remove_network(&network).await?;
+    for network in [TenantNetwork::Edge, TenantNetwork::Private] {
+        remove_network(engine, &names.network(network)).await?;
     }
     Ok(())
+}
+
+/// Removes a network, if it is there. The installation's own containers leave it.
+pub(super) async fn remove_network(engine: &Engine, network: &str) -> Result<(), ProviderError> {
+    let infrastructure = [engine.name("postgres"), engine.name("edge")];
+    let Some(found) = engine.find_network(network).await? else {
+        return Ok(());
+    };
+    let inside = found.containers.unwrap_or_default();
+    for container in inside.into_values().filter_map(|endpoint| endpoint.name) {
+        if !infrastructure.contains(&container) {
+            return Err(in_use(network, &container));
+        }
+        engine.disconnect(network, &container).await?;
+    }
+    Ok(engine.remove_network(network).await?)
 }
 
 /// Removes the containers that ran something once.

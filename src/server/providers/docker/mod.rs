@@ -26,7 +26,7 @@ use crate::server::providers::docker::render::Names;
 pub use crate::server::providers::docker::render::WRITABLE_ROOT;
 use crate::server::providers::{
     CommandOutcome, LogLine, LogQuery, MachineSpec, MachineState, Made, Printer, Provider, ProviderError,
-    TenantSpec, Usage,
+    TenantNetwork, TenantSpec, Usage,
 };
 
 /// Runs tenants on a Docker Engine.
@@ -149,8 +149,18 @@ impl Provider for DockerProvider {
         Ok(self.engine.ping().await?)
     }
 
-    async fn create_app(&self, spec: &TenantSpec) -> Result<Vec<Made>, ProviderError> {
-        app::create(&self.engine, self.pool, spec, &self.names(spec)).await
+    async fn create_network(
+        &self,
+        spec: &TenantSpec,
+        network: TenantNetwork,
+    ) -> Result<Option<Made>, ProviderError> {
+        let names = self.names(spec);
+        let made = app::create_network(&self.engine, self.pool, (spec, &names), network);
+        made.await.map(Some)
+    }
+
+    async fn remove_network(&self, spec: &TenantSpec, network: TenantNetwork) -> Result<(), ProviderError> {
+        app::remove_network(&self.engine, &self.names(spec).network(network)).await
     }
 
     async fn remove_app(&self, spec: &TenantSpec) -> Result<(), ProviderError> {

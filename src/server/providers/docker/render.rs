@@ -9,7 +9,7 @@ use crate::server::containers::{
     ContainerSpec, JoinedNetwork, Labels, NetworkSpec, edge_network, restarts, rotated_logs, texts, volume_at,
 };
 use crate::server::providers::docker::pool::Subnets;
-use crate::server::providers::{MachineSpec, TenantSpec};
+use crate::server::providers::{MachineSpec, TenantNetwork, TenantSpec};
 
 /// Where a tenant finds its volume.
 pub(super) const DATA_DIRECTORY: &str = "/app/data";
@@ -50,6 +50,15 @@ impl Names {
         self.edge_network.clone()
     }
 
+    /// Either of them.
+    #[must_use]
+    pub(super) fn network(&self, network: TenantNetwork) -> String {
+        match network {
+            TenantNetwork::Private => self.private_network(),
+            TenantNetwork::Edge => self.edge_network(),
+        }
+    }
+
     /// Its volume.
     #[must_use]
     pub(super) fn volume(&self) -> String {
@@ -87,23 +96,23 @@ pub(super) fn labels(spec: &TenantSpec, role: &'static str, release: Option<u32>
     }
 }
 
-/// The tenant's two networks: the private one has a way out, the edge's has none.
+/// One of the tenant's networks: the private one has a way out, the edge's has none.
 #[must_use]
-pub(super) fn networks(spec: &TenantSpec, names: &Names, subnets: Subnets) -> [NetworkSpec; 2] {
-    [
-        NetworkSpec {
-            name: names.private_network(),
-            subnet: Some(subnets.private),
-            internal: false,
-            labels: labels(spec, "private-network", None),
-        },
-        NetworkSpec {
-            name: names.edge_network(),
-            subnet: Some(subnets.edge),
-            internal: true,
-            labels: labels(spec, "edge-network", None),
-        },
-    ]
+pub(super) fn network(
+    spec: &TenantSpec,
+    names: &Names,
+    (network, subnets): (TenantNetwork, Subnets),
+) -> NetworkSpec {
+    let (subnet, internal, role) = match network {
+        TenantNetwork::Private => (subnets.private, false, "private-network"),
+        TenantNetwork::Edge => (subnets.edge, true, "edge-network"),
+    };
+    NetworkSpec {
+        name: names.network(network),
+        subnet: Some(subnet),
+        internal,
+        labels: labels(spec, role, None),
+    }
 }
 
 /// The container of a release that serves. It joins the edge network, and gets its restart policy, with the
@@ -203,11 +212,11 @@ fn common(spec: &MachineSpec, names: &Names, writable_root: bool) -> ContainerCr
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{Names, command, machine, networks};
+    use super::{Names, command, machine, network};
     use crate::api::id::{OperationId, TenantId};
     use crate::api::secret::SecretText;
     use crate::server::providers::docker::pool::AddressPool;
-    use crate::server::providers::{MachineSpec, PullCredential, TenantSpec};
+    use crate::server::providers::{MachineSpec, PullCredential, TenantNetwork, TenantSpec};
 
     fn spec() -> MachineSpec {
         MachineSpec {
@@ -314,7 +323,9 @@ mod tests {
     fn only_the_private_network_has_a_way_out() {
         let spec = spec().tenant;
         let subnets = AddressPool::default().subnets(spec.network_slot).expect("slot");
-        let [private, edge] = networks(&spec, &Names::new("ab12cd", "acme"), subnets);
+        let names = Names::new("ab12cd", "acme");
+        let [private, edge] = [TenantNetwork::Private, TenantNetwork::Edge]
+            .map(|one| network(&spec, &names, (one, subnets.clone())));
         assert_eq!(
             (private.internal, private.subnet.as_deref()),
             (false, Some("10.213.0.96/28"))

@@ -6,6 +6,7 @@
 //! calls are planned in the world: [`crate::server::world::World::plan`].
 
 mod follow;
+mod networks;
 mod rules;
 mod start;
 
@@ -19,9 +20,9 @@ use crate::server::providers::fake::rules::{
 };
 use crate::server::providers::{
     CommandOutcome, LogLine, LogQuery, MachineSpec, MachineState, Made, Printer, Provider, ProviderError,
-    TenantSpec, Usage,
+    TenantNetwork, TenantSpec, Usage,
 };
-use crate::server::world::{Broken, Network, State, Volume, World};
+use crate::server::world::{Broken, State, Volume, World};
 
 /// The variable that tells a fake machine what to do.
 pub const BEHAVIOUR: &str = "FAKE_BEHAVIOUR";
@@ -73,62 +74,28 @@ impl Provider for FakeProvider {
             .await
     }
 
-    async fn create_app(&self, spec: &TenantSpec) -> Result<Vec<Made>, ProviderError> {
-        let act = |state: &mut State| {
-            let tenant = spec.tenant_id.as_str();
-            let clash = state
-                .networks
-                .values()
-                .any(|it| it.slot == spec.network_slot && it.tenant != tenant);
-            if clash {
-                return Err(fatal(
-                    "address-in-use",
-                    format!("failed to make the networks of `{}`", spec.label),
-                ));
-            }
-            let names = [private(spec), edge(spec)];
-            for name in &names {
-                let network = state.networks.entry(name.clone()).or_insert_with(|| Network {
-                    tenant: tenant.to_owned(),
-                    slot: spec.network_slot,
-                    attached: [].into(),
-                });
-                if network.tenant != tenant {
-                    return Err(fatal(
-                        "name-taken",
-                        format!("failed to make the network `{name}`"),
-                    ));
-                }
-            }
-            Ok(names
-                .into_iter()
-                .map(|external_id| Made {
-                    kind: "network",
-                    external_id,
-                })
-                .collect())
+    async fn create_network(
+        &self,
+        spec: &TenantSpec,
+        network: TenantNetwork,
+    ) -> Result<Option<Made>, ProviderError> {
+        let method = match network {
+            TenantNetwork::Private => "provider.create_network",
+            TenantNetwork::Edge => "provider.create_edge_network",
         };
-        self.world.call("provider.create_app", act).await
+        let act = |state: &mut State| networks::create(state, spec, network).map(Some);
+        self.world.call(method, act).await
+    }
+
+    async fn remove_network(&self, spec: &TenantSpec, network: TenantNetwork) -> Result<(), ProviderError> {
+        let act = |state: &mut State| networks::remove(state, spec, &[network]);
+        self.world.call("provider.remove_network", act).await
     }
 
     async fn remove_app(&self, spec: &TenantSpec) -> Result<(), ProviderError> {
         let act = |state: &mut State| {
-            let tenant = spec.tenant_id.as_str();
-            let names = [private(spec), edge(spec)];
-            let joined = names
-                .iter()
-                .filter_map(|name| state.networks.get(name))
-                .any(|network| !network.attached.is_empty());
-            if joined || state.machines.values().any(|it| it.tenant == tenant) {
-                return Err(fatal(
-                    "network-in-use",
-                    format!("failed to remove the networks of `{}`", spec.label),
-                ));
-            }
-            clear_commands(state, tenant, None);
-            for name in names {
-                state.networks.remove(&name);
-            }
+            networks::remove(state, spec, &[TenantNetwork::Private, TenantNetwork::Edge])?;
+            clear_commands(state, spec.tenant_id.as_str(), None);
             Ok(())
         };
         self.world.call("provider.remove_app", act).await

@@ -213,7 +213,7 @@ fn stored_names_are_permanent() {
         lines.push(format!("{kind}: {}", names.join(" ")));
     }
     insta::assert_snapshot!(lines.join("\n"), @"
-    create-tenant: start generate-secrets create-app create-volume tell-edge join-edge make-database join-database store-secrets add-certificate
+    create-tenant: start generate-secrets create-network create-volume tell-edge open-edge make-database join-database store-secrets add-certificate
     deploy: start verify-image create-release pull release-command start-machine wait-ready switch-traffic drain-old
     rollback: start verify-image create-release pull start-machine wait-ready switch-traffic drain-old
     restart: start create-release pull start-machine wait-ready switch-traffic drain-old
