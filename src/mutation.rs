@@ -1,8 +1,10 @@
 //! Feeds parsers of outside bytes with mutated examples: an ordinary test for a moment, a fuzzer for as long as
 //! `FUZZ_SECONDS` says.
 //!
-//! Not libFuzzer: that needs a nightly compiler and a second build of every dependency, and sees the parsers from
-//! outside only; they are private. In place of coverage, an input whose answer looks new is mutated further.
+//! In place of coverage, which needs another build of every dependency, an input whose answer looks new is mutated further.
+//! Built with `--cfg fuzzing` (`scripts/fuzz-parsers`), the same tests hand their parsers to libFuzzer.
+
+#![cfg_attr(fuzzing, expect(dead_code, unused_imports, reason = "libFuzzer has its own"))]
 
 use std::collections::HashSet;
 use std::fmt::Debug;
@@ -80,7 +82,24 @@ fn budget() -> Duration {
     seconds.map_or(MOMENT, Duration::from_secs)
 }
 
+/// Gives `parse` the seeds, then whatever covers more of it.
+#[cfg(fuzzing)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "where what is found goes is no setting of the program"
+)]
+pub(crate) fn torment<T: Debug>(seeds: &[&[u8]], parse: impl Fn(&[u8]) -> T) {
+    let found = std::env::var("FUZZ_FOUND").expect("`scripts/fuzz-parsers` says where");
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("main").replace("::", "-");
+    let folder = std::path::Path::new(&found).join(name);
+    fuzzing::run(seeds, budget(), &folder, &|bytes| {
+        std::hint::black_box(parse(bytes));
+    })
+}
+
 /// Gives `parse` the seeds, then mutants of them. It must neither panic nor dawdle.
+#[cfg(not(fuzzing))]
 pub(crate) fn torment<T: Debug>(seeds: &[&[u8]], parse: impl Fn(&[u8]) -> T) {
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     let mut pool: Vec<Vec<u8>> = seeds.iter().map(|seed| seed.to_vec()).collect();
@@ -151,6 +170,7 @@ fn mutate(input: &mut Vec<u8>, pool: &[Vec<u8>], dice: &mut Dice) {
     }
 }
 
+#[cfg(not(fuzzing))]
 mod tests {
     use super::torment;
 
