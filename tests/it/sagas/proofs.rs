@@ -181,7 +181,7 @@ impl Proof {
 }
 
 /// Ends the process the first time a worker comes to this checkpoint.
-fn dies_at(at: Checkpoint) -> (Hold, Arc<Notify>) {
+pub(crate) fn dies_at(at: Checkpoint) -> (Hold, Arc<Notify>) {
     let dies = Arc::new(Notify::new());
     let (signal, passed) = (dies.clone(), AtomicUsize::new(0));
     let hold: Hold = Arc::new(move |checkpoint| {

@@ -333,6 +333,20 @@ impl Rig {
         (row, steps)
     }
 
+    /// What the ledger says is about to be made: kind, name, step.
+    pub(crate) async fn intended(&self) -> Vec<(String, String, String)> {
+        let store = self.open_store().await;
+        let mut tx = store.begin_read().await.expect("begun");
+        let mut lines = resources::list(&mut tx, &self.tenant).await.expect("ledger");
+        drop(tx);
+        store.close().await;
+        lines.retain(|line| line.state == "intended");
+        lines
+            .into_iter()
+            .map(|line| (line.kind, line.external_id, line.step))
+            .collect()
+    }
+
     /// Everything there is to see, checked for what must hold at every rest.
     pub(crate) async fn look(&self) -> Seen {
         let store = self.open_store().await;

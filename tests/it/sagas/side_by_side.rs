@@ -4,10 +4,10 @@
 use systemprompt::api::id::OperationId;
 use systemprompt::api::operation::OperationStatus;
 use systemprompt::api::tenant::TenantStatus;
-use systemprompt::server::provision::Work;
+use systemprompt::server::provision::{Checkpoint, Work};
 use systemprompt::server::world::{Fault, World};
 
-use crate::sagas::proofs::{block_on, look, prepared};
+use crate::sagas::proofs::{block_on, dies_at, look, prepared};
 use crate::sagas::rig::Rig;
 
 /// What a creation tells when nothing goes wrong, in the order of the contract.
@@ -76,6 +76,25 @@ fn what_does_not_need_each_other_is_begun_together() {
     let (row, _) = block_on(rig.operation(&id));
     assert_eq!(row.status, OperationStatus::Succeeded, "{:?}", row.error);
     assert_eq!(look(&rig).event_names(), TOLD);
+}
+
+#[test]
+fn what_each_is_about_to_make_stands_in_the_ledger_before() {
+    let rig = prepared(&[]);
+    let id = block_on(rig.enqueue(Work::CreateTenant)).expect("queued");
+    assert!(rig.run(&id, Some(dies_at(Checkpoint::Begun))), "it dies");
+    let mut intended = block_on(rig.intended());
+    intended.sort_unstable();
+    let line = |kind: &str, name: &str, step: &str| (kind.to_owned(), name.to_owned(), step.to_owned());
+    assert_eq!(
+        intended,
+        [
+            line("network", "acme", "create-network"),
+            line("network", "acme-edge", "open-edge"),
+            line("route", "acme-edge", "open-edge"),
+            line("volume", "acme", "create-volume"),
+        ]
+    );
 }
 
 #[test]

@@ -35,6 +35,20 @@ pub(super) async fn create_network(
     })
 }
 
+/// Makes the tenant's volume.
+pub(super) async fn create_volume(
+    engine: &Engine,
+    spec: &TenantSpec,
+    name: String,
+) -> Result<Made, ProviderError> {
+    let labels = render::labels(spec, "volume", None);
+    engine.ensure_volume(&name, &labels, &[]).await?;
+    Ok(Made {
+        kind: "volume",
+        external_id: name,
+    })
+}
+
 /// Removes the tenant's networks. The installation's own containers leave them; machines must be gone.
 pub(super) async fn remove(engine: &Engine, spec: &TenantSpec, names: &Names) -> Result<(), ProviderError> {
     clear(engine, spec).await?;

@@ -168,13 +168,7 @@ impl Provider for DockerProvider {
     }
 
     async fn create_volume(&self, spec: &TenantSpec) -> Result<Made, ProviderError> {
-        let name = self.names(spec).volume();
-        let labels = render::labels(spec, "volume", None);
-        self.engine.ensure_volume(&name, &labels, &[]).await?;
-        Ok(Made {
-            kind: "volume",
-            external_id: name,
-        })
+        app::create_volume(&self.engine, spec, self.names(spec).volume()).await
     }
 
     async fn remove_volume(&self, spec: &TenantSpec) -> Result<(), ProviderError> {
