@@ -37,3 +37,24 @@ pub(crate) fn ask(method: &str, url: &str, token: Option<&str>, body: Option<&Va
     })??;
     Ok(serde_json::from_str(&text).unwrap_or(Value::String(text)))
 }
+
+/// Reads a stream of events until one of that name comes.
+pub(crate) fn follow(url: &str, token: &str, until: &str) -> Outcome<()> {
+    let client = CLIENT.as_ref().map_err(ToString::to_string)?;
+    let wanted = format!("event: {until}\n");
+    block_on(async {
+        let request = client
+            .get(url)
+            .header("accept", "text/event-stream")
+            .bearer_auth(token);
+        let mut answer = request.send().await?.error_for_status()?;
+        let mut told = String::new();
+        while let Some(chunk) = answer.chunk().await? {
+            told.push_str(&String::from_utf8_lossy(&chunk));
+            if told.contains(&wanted) {
+                return Ok(());
+            }
+        }
+        Err(format!("{url}: no `{until}` in {told}").into())
+    })
+}

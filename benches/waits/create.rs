@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 use crate::Scale;
-use crate::harness::ask::ask;
+use crate::harness::ask::{ask, follow};
 use crate::harness::contest::{Contest, Measured, Outcome, Role, Unit};
 use crate::harness::run::quietly;
 use crate::harness::seed::{Database, accounts, token};
@@ -97,9 +97,10 @@ impl Place {
                 json!({ "price_id": "pri_free", "name": format!("bench-{number}"), "region": "local" });
             let url = format!("{server}/api/v1/checkout");
             let answer = ask("POST", &url, Some(&token(number)), Some(&wanted))?;
-            // Twenty that ask all the time would keep the processors from the work.
-            let pause = Duration::from_millis(if count == 1 { 5 } else { 50 });
-            succeeded(server, number, (&answer["operation_id"], pause))?;
+            let tenant = answer["tenant_id"].as_str().ok_or("no tenant")?;
+            let events = format!("{server}/api/v1/tenants/{tenant}/events");
+            // As the command waits: who asks again and again keeps the processors from the work.
+            follow(&events, &token(number), "infrastructure_ready")?;
             Ok(answer["tenant_id"].clone())
         })?;
         let took = began.elapsed().as_secs_f64();
@@ -107,7 +108,7 @@ impl Place {
             let id = accepted[number - first].as_str().unwrap_or_default();
             let url = format!("{server}/api/v1/tenants/{id}");
             let answer = ask("DELETE", &url, Some(&token(number)), None)?;
-            succeeded(server, number, (&answer["id"], Duration::from_millis(50)))
+            succeeded(server, number, &answer["id"])
         })?;
         Ok(took)
     }
@@ -212,7 +213,7 @@ impl Place {
     }
 }
 
-fn succeeded(server: &str, number: usize, (operation, pause): (&Value, Duration)) -> Outcome<()> {
+fn succeeded(server: &str, number: usize, operation: &Value) -> Outcome<()> {
     let id = operation.as_str().ok_or("no operation")?;
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(120) {
@@ -220,7 +221,7 @@ fn succeeded(server: &str, number: usize, (operation, pause): (&Value, Duration)
         let operation = ask("GET", &url, Some(&token(number)), None)?;
         match operation["status"].as_str() {
             Some("succeeded") => return Ok(()),
-            Some("queued" | "running") => std::thread::sleep(pause),
+            Some("queued" | "running") => std::thread::sleep(Duration::from_millis(50)),
             _ => return Err(operation.to_string().into()),
         }
     }
