@@ -22,6 +22,7 @@ unsafe extern "C" {
 }
 
 /// Where libFuzzer's own `main` would lead; it is never called.
+#[expect(improper_ctypes_definitions, reason = "as libfuzzer-sys declares it")]
 #[unsafe(no_mangle)]
 extern "C" fn rust_fuzzer_test_input(_: &[u8]) -> i32 {
     0
