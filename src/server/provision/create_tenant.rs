@@ -111,19 +111,14 @@ impl Saga for CreateTenant {
                 Ok(Effects::none())
             }
             "open-edge" => {
-                let network = parts.provider.edge_network(&spec);
-                parts.edge.detach(&spec.label, network.as_deref()).await?;
+                let left = leave_edge(cx).await?;
                 parts.provider.remove_network(&spec, TenantNetwork::Edge).await?;
-                let gone = Effects::none().gone_kinds(&["route"]);
-                Ok(network
-                    .into_iter()
-                    .fold(gone, |gone, name| gone.gone("network", name)))
+                Ok(match parts.provider.edge_network(&spec) {
+                    Some(name) => left.gone("network", name),
+                    None => left,
+                })
             }
-            "join-edge" | "allocate-addresses" => {
-                let network = parts.provider.edge_network(&spec);
-                parts.edge.detach(&spec.label, network.as_deref()).await?;
-                Ok(Effects::none().gone_kinds(&["route"]))
-            }
+            "join-edge" | "allocate-addresses" => leave_edge(cx).await,
             "join-database" => {
                 let network = parts.provider.private_network(&spec);
                 parts.databases.detach(network.as_deref()).await?;
@@ -246,6 +241,13 @@ async fn join_edge(cx: &StepContext<'_>) -> Result<Effects, StepError> {
         external_id: hostname,
     };
     Ok(Effects::none().made([route]).event(event))
+}
+
+async fn leave_edge(cx: &StepContext<'_>) -> Result<Effects, StepError> {
+    let (parts, spec) = (cx.parts, cx.case.spec()?);
+    let network = parts.provider.edge_network(&spec);
+    parts.edge.detach(&spec.label, network.as_deref()).await?;
+    Ok(Effects::none().gone_kinds(&["route"]))
 }
 
 async fn make_database(cx: &StepContext<'_>) -> Result<Effects, StepError> {

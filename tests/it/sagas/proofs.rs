@@ -37,6 +37,12 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
         .block_on(future)
 }
 
+/// It has ended in this state.
+pub(crate) fn ended(rig: &Rig, id: &OperationId, wanted: OperationStatus, what: &str) {
+    let (row, steps) = block_on(rig.operation(id));
+    assert_eq!(row.status, wanted, "{what}: {:?} {steps:#?}", row.error);
+}
+
 impl Proof {
     fn begin(&self) -> (Rig, OperationId) {
         let rig = self.prepared.copy();
@@ -45,8 +51,7 @@ impl Proof {
     }
 
     fn end(&self, rig: &Rig, id: &OperationId, wanted: OperationStatus, what: &str) {
-        let (row, steps) = block_on(rig.operation(id));
-        assert_eq!(row.status, wanted, "{what}: {:?} {steps:#?}", row.error);
+        ended(rig, id, wanted, what);
         let seen = block_on(rig.look());
         match wanted {
             OperationStatus::Succeeded => (self.complete)(rig, &seen),
@@ -180,12 +185,22 @@ impl Proof {
     }
 }
 
-/// Ends the process the first time a worker comes to this checkpoint.
-pub(crate) fn dies_at(at: Checkpoint) -> (Hold, Arc<Notify>) {
+/// Ends the process the first time a worker comes to this checkpoint; what runs beside it goes on until then.
+fn dies_at(at: Checkpoint) -> (Hold, Arc<Notify>) {
+    held_at(at, 1)
+}
+
+/// The same, and nothing passes that checkpoint.
+pub(crate) fn passes_never(at: Checkpoint) -> (Hold, Arc<Notify>) {
+    held_at(at, usize::MAX)
+}
+
+/// Holds the first `count` that come.
+fn held_at(at: Checkpoint, count: usize) -> (Hold, Arc<Notify>) {
     let dies = Arc::new(Notify::new());
     let (signal, passed) = (dies.clone(), AtomicUsize::new(0));
     let hold: Hold = Arc::new(move |checkpoint| {
-        if checkpoint == at && passed.fetch_add(1, Ordering::SeqCst) == 0 {
+        if checkpoint == at && passed.fetch_add(1, Ordering::SeqCst) < count {
             signal.notify_one();
             return std::future::pending().boxed();
         }
