@@ -399,10 +399,10 @@ fn every_test_file_has_its_place() {
         "architecture.rs",
         "supply_chain.rs",
         "it",
-        "gate",
         "real",
         "data",
         "fuzzing",
+        "ports",
     ]);
     for entry in std::fs::read_dir(root().join("tests")).expect("tests/") {
         let name = entry.expect("a readable entry").file_name();

@@ -12,6 +12,8 @@ mod crash;
 mod figures;
 mod gate;
 mod observe;
+#[path = "../ports/mod.rs"]
+mod ports;
 mod replicas;
 mod sagas;
 mod store;

@@ -17,6 +17,8 @@ mod image;
 mod installation;
 mod journey;
 mod local_tenant;
+#[path = "../ports/mod.rs"]
+mod ports;
 mod provider;
 mod runtime;
 mod visitors;

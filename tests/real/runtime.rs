@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::docker_available;
 use crate::need;
+use crate::ports::free_port;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_systemprompt");
 const PASSWORD: &str = "only-for-this-test";
@@ -104,11 +105,7 @@ struct Service {
 
 impl Service {
     fn start(services: &Path, url: &str) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .expect("a free port")
-            .local_addr()
-            .expect("its number")
-            .port();
+        let port = free_port();
         let process = command(services, url)
             .args(["services", "serve", "--foreground"])
             .env("PORT", port.to_string())

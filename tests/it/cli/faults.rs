@@ -5,7 +5,8 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use crate::cli::answers::snapshot;
-use crate::cli::rig::{House, Server, free_port, said};
+use crate::cli::rig::{House, Server, said};
+use crate::ports::free_port;
 
 #[test]
 fn a_half_written_file_is_named_with_its_place_and_stays() {

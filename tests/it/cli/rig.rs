@@ -1,7 +1,6 @@
 //! A house with a real server over a fake world.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use crate::cli::browser::Browser;
 use crate::cli::house::PATIENCE;
 pub(crate) use crate::cli::house::{House, Said, finish, finish_within, said};
 use crate::cli::proxy::Balancer;
+use crate::ports::free_port;
 use crate::store::postgres::{Cluster, all_tables};
 
 /// A real server over a fake world, and somebody who is signed in to it.
@@ -401,12 +401,6 @@ impl Drop for Server {
             );
         }
     }
-}
-
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
 }
 
 /// Waits for the server, whose outputs are read elsewhere, but not for ever.

@@ -2,13 +2,14 @@
 //! is removed at the end, also when the test fails.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 use systemprompt::server::clock::Clock;
 
 use crate::installation::docker;
 use crate::journey::project::{Project, Said};
+use crate::ports::free_port;
 
 const EMAIL: &str = "operator@example.com";
 
@@ -48,7 +49,7 @@ impl Place {
         let mut place = Self {
             data: tempfile::tempdir().expect("a folder"),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            edge_ports: free_ports(),
+            edge_ports: [free_port(), free_port()],
             pool: format!("10.{}.{b}.0/24", 128 + a % 64),
             child: None,
             project: Project::sample(),
@@ -325,10 +326,3 @@ pub(crate) fn remove(found: &[String]) {
     }
 }
 
-/// Ports that were free a moment ago.
-fn free_ports() -> [u16; 2] {
-    // Held at the same time, so that they are two.
-    [(), ()]
-        .map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"))
-        .map(|listener| listener.local_addr().expect("an address").port())
-}
