@@ -137,7 +137,7 @@ impl<'a> Course<'a> {
     /// The one place where steps touch the world.
     fn start(&mut self, case: Case, steps: Vec<Begin>) {
         if steps.iter().any(|begin| begin.event.is_some()) {
-            self.inner.announce(&case.tenant.id);
+            self.inner.announce_work(&case);
         }
         let case = Arc::new(case);
         for begin in steps {

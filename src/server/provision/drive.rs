@@ -82,6 +82,6 @@ async fn go_on(inner: &Arc<Inner>, claimed: &OperationRow) {
 
 async fn ended(inner: &Inner, case: &Case, ending: Ending) {
     tell(case, ending, inner.parts.clock.now());
-    inner.announce(&case.tenant.id);
+    inner.announce_work(case);
     inner.checkpoint(Checkpoint::Concluded).await;
 }

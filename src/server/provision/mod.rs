@@ -59,6 +59,7 @@ use tokio_util::task::TaskTracker;
 use crate::api::id::TenantId;
 use crate::server::failpoint;
 pub use crate::server::provision::collect::CollectError;
+use crate::server::provision::context::Case;
 pub use crate::server::provision::context::{Parts, ProvisionSettings};
 pub use crate::server::provision::decide::{DecideError, Decision};
 pub use crate::server::provision::drive::Checkpoint;
@@ -67,6 +68,7 @@ pub use crate::server::provision::images::Images;
 pub use crate::server::provision::kept_secrets::{LostSecret, losses_hint, losses_told};
 pub use crate::server::provision::logs::{LogError, LogLines};
 pub use crate::server::provision::observe::Sampler;
+use crate::server::provision::plan::Plan;
 pub use crate::server::provision::reconcile::{ReconcileError, Reconciled};
 pub use crate::server::provision::report::{TenantParts, WorldHealth};
 pub use crate::server::provision::rollback_plan::RollbackError;
@@ -86,7 +88,7 @@ struct Inner {
     parts: Parts,
     bell: Bell,
     wake: Notify,
-    /// A machine has come or gone: look who prints.
+    /// A machine may have come or gone: look who prints.
     observe: Notify,
     /// Changes when lines were kept. It carries no data: read the table.
     lines: watch::Sender<()>,
@@ -104,7 +106,15 @@ impl Inner {
     fn announce(&self, tenant: &TenantId) {
         self.announce_here(tenant);
         self.bell.ring_tenant(tenant);
-        self.observe.notify_one();
+    }
+
+    /// The same where an operation has gone on, which may have started a machine.
+    fn announce_work(&self, case: &Case) {
+        self.announce(&case.tenant.id);
+        let starts_machines = Plan::of(case).is_none_or(|plan| plan.makes("machine"));
+        if starts_machines {
+            self.observe.notify_one();
+        }
     }
 
     fn announce_here(&self, tenant: &TenantId) {

@@ -56,7 +56,7 @@ impl Course<'_> {
         }
         let written = self.finish(&finished).await?;
         self.recorded = true;
-        self.inner.announce(&written.0.tenant.id);
+        self.inner.announce_work(&written.0);
         for step in &finished {
             let recorded = self.inner.checkpoint(Checkpoint::Recorded);
             failpoint::within(|| step.scope.clone(), recorded).await;
@@ -111,7 +111,7 @@ impl Course<'_> {
         let recorded = async {
             let written = self.record(&step, error).await?;
             self.recorded = true;
-            inner.announce(&step.case.tenant.id);
+            inner.announce_work(&step.case);
             inner.checkpoint(Checkpoint::Recorded).await;
             Ok(written)
         };

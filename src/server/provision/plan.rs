@@ -46,6 +46,11 @@ impl Plan {
         self.steps.get(at).copied()
     }
 
+    /// Whether one of its steps makes something of that kind.
+    pub(super) fn makes(&self, kind: &str) -> bool {
+        self.steps.iter().any(|step| step.makes.contains(&kind))
+    }
+
     /// The first position whose failure is not taken back any more.
     pub(super) const fn pivot(&self) -> usize {
         self.pivot

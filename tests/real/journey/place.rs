@@ -325,4 +325,3 @@ pub(crate) fn remove(found: &[String]) {
             .status();
     }
 }
-
