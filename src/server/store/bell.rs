@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::Notify;
 
 use crate::api::id::TenantId;
-use crate::server::store::{Store, StoreError, postgres};
+use crate::server::store::connections::{Connections, limited};
+use crate::server::store::{Store, StoreError};
 
 const CHANNEL: &str = "systemprompt_look";
 /// A payload is at most 8000 bytes long; an id has 30.
@@ -42,7 +43,7 @@ pub struct Bell(Option<Arc<Wire>>);
 
 #[derive(Debug)]
 struct Wire {
-    pool: PgPool,
+    connections: Connections,
     /// This server's own name: what it rings itself it has heard already.
     own: String,
     pending: Mutex<Pending>,
@@ -62,8 +63,8 @@ impl Bell {
     pub fn new(store: &Store, own: String) -> Self {
         Self(match store {
             Store::Sqlite { .. } => None,
-            Store::Postgres(pool) => Some(Arc::new(Wire {
-                pool: pool.clone(),
+            Store::Postgres(connections) => Some(Arc::new(Wire {
+                connections: connections.clone(),
                 own,
                 pending: Mutex::default(),
                 rung: Notify::new(),
@@ -130,7 +131,8 @@ impl Wire {
         let ring = sqlx::query("SELECT pg_notify($1, $2)")
             .bind(CHANNEL)
             .bind(payload);
-        postgres::answered(ring.execute(&self.pool))
+        self.connections
+            .alone(async |connection| ring.execute(connection).await)
             .await
             .map(drop)
             .map_err(StoreError::Statement)
@@ -175,9 +177,9 @@ impl Wire {
         }
     }
 
-    /// A connection beside the pool: it is never waited for, and never given back.
+    /// A connection beside the others: it is never waited for, and never given back.
     async fn connect(&self) -> Result<PgListener, sqlx::Error> {
-        let options = (*self.pool.connect_options()).clone();
+        let options = self.connections.options().clone();
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(SILENCE)
@@ -187,7 +189,7 @@ impl Wire {
             .await?;
         let mut listener = PgListener::connect_with(&pool).await?;
         listener.ignore_pool_close_event(true);
-        postgres::answered(listener.listen(CHANNEL)).await?;
+        limited(SILENCE, listener.listen(CHANNEL)).await?;
         Ok(listener)
     }
 

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 
 use futures::TryStreamExt as _;
 use sha2::{Digest as _, Sha256};
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Postgres, Row as _, Sqlite, Transaction};
+use sqlx::{AssertSqlSafe, Connection as _, Postgres, Row as _, Sqlite, Transaction};
 
 use crate::server::store::{Store, StoreError};
 
@@ -126,12 +126,13 @@ impl Sum {
 /// # Errors
 /// The target has rows, or a database fails; then the target is as it was.
 pub async fn copy(source: &Store, target: &Store) -> Result<Vec<CopiedTable>, CopyError> {
-    let (Store::Sqlite { reader, .. }, Store::Postgres(pool)) = (source, target) else {
+    let (Store::Sqlite { reader, .. }, Store::Postgres(connections)) = (source, target) else {
         return Err(CopyError::Kinds);
     };
     // Both see one moment: readers of the file its snapshot, the target its own transaction.
     let mut from = reader.begin().await?;
-    let mut to = pool.begin().await?;
+    let mut own = PgConnection::connect_with(connections.options()).await?;
+    let mut to = own.begin().await?;
     // Moving everything may take longer than a statement may, and than a pause between two.
     for setting in ["statement_timeout", "idle_in_transaction_session_timeout"] {
         sqlx::query(AssertSqlSafe(format!("SET LOCAL {setting} = 0")))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use sqlx::SqlSafeStr as _;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::postgres::{PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::server::store::{Store, StoreError, Tx, settings};
 
@@ -169,7 +169,7 @@ impl Store {
         migrator.set_ignore_missing(true);
         match self {
             Self::Sqlite { writer, .. } => migrator.run(writer).await,
-            Self::Postgres(pool) => run_patiently(pool, &migrator).await,
+            Self::Postgres(connections) => run_patiently(connections.options().clone(), &migrator).await,
         }
         .map_err(|error| {
             if is_denied(&error) {
@@ -297,8 +297,7 @@ async fn has_migrations(tx: &mut Tx) -> Result<bool, StoreError> {
 }
 
 /// On a connection of its own: a migration may take longer than a statement, and so may the wait for another server's.
-async fn run_patiently(pool: &PgPool, migrator: &Migrator) -> Result<(), MigrateError> {
-    let options = (*pool.connect_options()).clone();
+async fn run_patiently(options: PgConnectOptions, migrator: &Migrator) -> Result<(), MigrateError> {
     let own = PgPoolOptions::new()
         .max_connections(1)
         .connect_with(options.options([("statement_timeout", "0")]))

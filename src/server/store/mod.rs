@@ -9,6 +9,7 @@ pub mod audit;
 pub mod bell;
 pub mod callers;
 pub mod checkouts;
+pub mod connections;
 pub mod copy;
 pub mod credential_grants;
 pub mod device_grants;
@@ -54,13 +55,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::PgPool;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
 use crate::api::secret::SecretText;
-use crate::server::store::postgres::{PostgresSettings, PostgresTx, answered};
+use crate::server::store::connections::Connections;
+use crate::server::store::postgres::PostgresSettings;
 use crate::server::store::sqlite::{Group, SqliteTx};
 pub use crate::server::store::tx::Tx;
 
@@ -163,7 +164,7 @@ pub enum Store {
         group: Arc<Group>,
     },
     /// A server.
-    Postgres(PgPool),
+    Postgres(Connections),
 }
 
 impl Store {
@@ -234,9 +235,10 @@ impl Store {
                 tx.map(|tx| Tx::Sqlite(SqliteTx { tx, group }))
                     .map_err(StoreError::Statement)
             }
-            Self::Postgres(pool) => answered(pool.begin())
+            Self::Postgres(connections) => connections
+                .begin("BEGIN")
                 .await
-                .map(|tx| Tx::Postgres(PostgresTx::new(tx)))
+                .map(Tx::Postgres)
                 .map_err(StoreError::Statement),
         }
     }
@@ -262,12 +264,11 @@ impl Store {
                 let group = group.clone();
                 Ok(Tx::Sqlite(SqliteTx { tx, group }))
             }
-            Self::Postgres(pool) => {
-                answered(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"))
-                    .await
-                    .map(|tx| Tx::Postgres(PostgresTx::new(tx)))
-                    .map_err(StoreError::Statement)
-            }
+            Self::Postgres(connections) => connections
+                .begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                .await
+                .map(Tx::Postgres)
+                .map_err(StoreError::Statement),
         }
     }
 
@@ -302,7 +303,7 @@ impl Store {
                 reader.close().await;
                 writer.close().await;
             }
-            Self::Postgres(pool) => pool.close().await,
+            Self::Postgres(connections) => connections.close().await,
         }
     }
 }

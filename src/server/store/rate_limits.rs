@@ -5,7 +5,6 @@
 
 use sqlx::Row as _;
 
-use crate::server::store::postgres::answered;
 use crate::server::store::row::Value;
 use crate::server::store::{Store, StoreError, Tx};
 
@@ -57,7 +56,7 @@ pub async fn count(
     filling: Filling,
     now: i64,
 ) -> Result<Option<Count>, StoreError> {
-    let Store::Postgres(pool) = store else {
+    let Store::Postgres(connections) = store else {
         return Ok(None);
     };
     // The same arithmetic as `Filling::count`, in one statement, so that no two servers take the same token.
@@ -75,7 +74,8 @@ pub async fn count(
     .bind(now)
     .bind(filling.cost)
     .bind(filling.window);
-    let row = answered(taken.fetch_optional(pool))
+    let row = connections
+        .alone(async |connection| taken.fetch_optional(connection).await)
         .await
         .map_err(StoreError::Statement)?;
     if let Some(row) = row {
@@ -86,7 +86,8 @@ pub async fn count(
         }));
     }
     let known = sqlx::query("SELECT full_at FROM rate_limits WHERE caller = $1").bind(caller);
-    let row = answered(known.fetch_optional(pool))
+    let row = connections
+        .alone(async |connection| known.fetch_optional(connection).await)
         .await
         .map_err(StoreError::Statement)?;
     let known = row

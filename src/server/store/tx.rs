@@ -3,7 +3,7 @@
 //! What a driver holds while it waits for its answer is large and is held by itself: by value, everybody who waits for whoever
 //! waits for a statement would hold it too, be moved with it, and keep it from beginning to end.
 
-use crate::server::store::postgres::{PostgresTx, answered};
+use crate::server::store::connections::PostgresTx;
 use crate::server::store::row::{Row, Value};
 use crate::server::store::sqlite::SqliteTx;
 use crate::server::store::{Store, StoreError, acts, audit};
@@ -98,7 +98,8 @@ impl Tx {
                 group.settled().await.map_err(StoreError::Statement)?;
                 rows.map(|rows| rows.into_iter().map(Row::Sqlite).collect())
             }
-            Self::Look(Store::Postgres(pool)) => answered(bound!(sql, args).fetch_all(&*pool))
+            Self::Look(Store::Postgres(connections)) => connections
+                .alone(async |connection| bound!(sql, args).fetch_all(connection).await)
                 .await
                 .map(|rows| rows.into_iter().map(Row::Postgres).collect()),
         }
@@ -137,7 +138,8 @@ impl Tx {
                 group.settled().await.map_err(StoreError::Statement)?;
                 row.map(|row| row.map(Row::Sqlite))
             }
-            Self::Look(Store::Postgres(pool)) => answered(bound!(sql, args).fetch_optional(&*pool))
+            Self::Look(Store::Postgres(connections)) => connections
+                .alone(async |connection| bound!(sql, args).fetch_optional(connection).await)
                 .await
                 .map(|row| row.map(Row::Postgres)),
         }

@@ -2,6 +2,7 @@
 
 mod audit;
 pub(crate) mod cases;
+mod connections;
 mod installation;
 mod logs;
 mod members;

@@ -1,0 +1,248 @@
+//! Connections to PostgreSQL that are held, handed out and taken back.
+//!
+//! One whose last statement was answered goes back as it is. sqlx's own pool asks every connection that is given back
+//! whether it lives, which doubles what a request that only reads waits for; here that is asked of those that nobody used
+//! for a while. One on which something may be under way (its statement was given up, its transaction dropped) is put right
+//! before anybody gets it, and closed where that fails.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use deadpool::managed::{self, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{Connection as _, Error, Executor as _};
+use tokio::runtime::Handle;
+use tokio::time::{sleep, timeout};
+
+use crate::server::store::postgres::is_starting;
+
+/// For how long a free connection is waited for, and for a server that starts.
+const ACQUIRE_WITHIN: Duration = Duration::from_secs(5);
+/// For how long a connection may take to prove that it lives, or to be put right.
+const ALIVE_WITHIN: Duration = Duration::from_secs(2);
+/// A connection that was handed out this short a time ago need not prove it.
+const ALIVE_STILL: Duration = Duration::from_secs(1);
+/// For how long an answer is waited for: longer than the server itself works on a statement.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// After so long a connection is replaced, so that what a session gathers does not grow for ever.
+const LIFETIME: Duration = Duration::from_mins(30);
+/// One that nobody has used for so long is closed.
+const IDLE: Duration = Duration::from_mins(10);
+const LOOK_FOR_IDLE: Duration = Duration::from_mins(1);
+/// How soon a server that starts is asked again.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How often a pool that closes looks whether all have been given back.
+const CLOSED_EVERY: Duration = Duration::from_millis(10);
+
+/// The connections of one server. Cheap to clone.
+#[derive(Clone)]
+pub struct Connections(Pool<Opener>);
+
+impl fmt::Debug for Connections {
+    /// Without the options, which hold a password.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_tuple("Connections")
+            .field(&self.0.status())
+            .finish()
+    }
+}
+
+struct Opener(PgConnectOptions);
+
+impl managed::Manager for Opener {
+    type Type = PgConnection;
+    type Error = Error;
+
+    /// A server that starts is waited for; whoever wants the connection says for how long.
+    async fn create(&self) -> Result<PgConnection, Error> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match PgConnection::connect_with(&self.0).await {
+                Err(error) if is_starting(&error) => sleep(pause).await,
+                opened => return opened,
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn recycle(&self, connection: &mut PgConnection, metrics: &Metrics) -> RecycleResult<Error> {
+        if metrics.age() >= LIFETIME {
+            return Err(RecycleError::message("it is old"));
+        }
+        if metrics.last_used() >= ALIVE_STILL {
+            limited(ALIVE_WITHIN, connection.ping()).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Connections {
+    /// Opens the first of at most `most`.
+    pub(super) async fn open(options: PgConnectOptions, most: usize) -> Result<Self, Error> {
+        // The last one that was given back is the first to go: it need not prove that it lives, and the others can rest.
+        let pool = Pool::builder(Opener(options))
+            .max_size(most)
+            .queue_mode(QueueMode::Lifo)
+            .build()
+            .map_err(|error| Error::Configuration(error.into()))?;
+        let connections = Self(pool);
+        drop(connections.acquire().await?);
+        tokio::spawn(close_idle(connections.0.weak()));
+        Ok(connections)
+    }
+
+    /// How each of them is opened.
+    pub(super) fn options(&self) -> &PgConnectOptions {
+        &self.0.manager().0
+    }
+
+    async fn acquire(&self) -> Result<Object<Opener>, Error> {
+        match timeout(ACQUIRE_WITHIN, self.0.get()).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(PoolError::Backend(error))) => Err(error),
+            Ok(Err(PoolError::Closed)) => Err(Error::PoolClosed),
+            Ok(Err(_)) | Err(_) => Err(Error::PoolTimedOut),
+        }
+    }
+
+    /// Runs one statement by itself.
+    pub(super) async fn alone<T>(
+        &self,
+        statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut held = Held::new(self.acquire().await?, false);
+        let answer = held.answered(statement).await?;
+        held.give_back();
+        Ok(answer)
+    }
+
+    /// Begins a transaction with this statement.
+    pub(super) async fn begin(&self, statement: &'static str) -> Result<PostgresTx, Error> {
+        let mut held = Held::new(self.acquire().await?, true);
+        held.answered(async |connection| connection.execute(statement).await)
+            .await?;
+        Ok(PostgresTx(held))
+    }
+
+    /// Closes every connection, waiting for those in use.
+    pub(super) async fn close(&self) {
+        let idle = self.0.retain(|_, _| false).removed;
+        self.0.close();
+        for connection in idle {
+            // Its server may be gone.
+            let _ = limited(ALIVE_WITHIN, connection.close()).await;
+        }
+        while self.0.status().size > 0 {
+            sleep(CLOSED_EVERY).await;
+        }
+    }
+}
+
+async fn close_idle(pool: managed::WeakPool<Opener>) {
+    loop {
+        sleep(LOOK_FOR_IDLE).await;
+        let Some(pool) = pool.upgrade().filter(|pool| !pool.is_closed()) else {
+            return;
+        };
+        for connection in pool.retain(|_, metrics| metrics.last_used() < IDLE).removed {
+            let _ = limited(ALIVE_WITHIN, connection.close()).await;
+        }
+    }
+}
+
+/// A transaction on PostgreSQL; dropped, it is rolled back.
+pub struct PostgresTx(Held);
+
+impl PostgresTx {
+    /// Runs a statement and waits for its answer, but not for ever.
+    pub(super) async fn answered<T>(
+        &mut self,
+        statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.0.answered(statement).await
+    }
+
+    pub(super) async fn commit(mut self) -> Result<(), Error> {
+        self.0
+            .answered(async |connection| connection.execute("COMMIT").await)
+            .await?;
+        self.0.give_back();
+        Ok(())
+    }
+}
+
+/// A connection on which something may be under way until [`Held::give_back`]; dropped before, it is put right first.
+struct Held {
+    /// `None` once it was given back.
+    connection: Option<Object<Opener>>,
+    /// Whether it has begun a transaction, or may have.
+    in_transaction: bool,
+}
+
+impl Held {
+    const fn new(connection: Object<Opener>, in_transaction: bool) -> Self {
+        Self {
+            connection: Some(connection),
+            in_transaction,
+        }
+    }
+
+    async fn answered<T>(
+        &mut self,
+        statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let Some(connection) = self.connection.as_mut() else {
+            return Err(Error::WorkerCrashed);
+        };
+        limited(ANSWER_WITHIN, statement(connection)).await
+    }
+
+    /// Everything was answered.
+    fn give_back(&mut self) {
+        self.connection = None;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
+        match Handle::try_current() {
+            Ok(threads) => {
+                threads.spawn(put_right(connection, self.in_transaction));
+            }
+            Err(_) => drop(Object::take(connection)),
+        }
+    }
+}
+
+async fn put_right(mut connection: Object<Opener>, in_transaction: bool) {
+    let put_right = async {
+        match in_transaction {
+            true => connection.execute("ROLLBACK").await.map(drop),
+            false => connection.ping().await,
+        }
+    };
+    if limited(ALIVE_WITHIN, put_right).await.is_err() {
+        drop(Object::take(connection));
+    }
+}
+
+/// Waits for an answer of the server, but not for ever.
+pub(super) async fn limited<T>(
+    time: Duration,
+    answer: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    match timeout(time, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Error::Io(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("the database server has not answered within {} s", time.as_secs()),
+        ))),
+    }
+}

@@ -1,0 +1,151 @@
+//! Connections to PostgreSQL whose users give up: nobody after them may meet what they left.
+
+use std::time::{Duration, Instant};
+
+use sqlx::{Connection as _, PgConnection};
+use systemprompt::api::secret::SecretText;
+use systemprompt::server::store::postgres::PostgresSettings;
+use systemprompt::server::store::{Store, settings};
+use tokio::time::timeout;
+
+use crate::store::postgres::Cluster;
+
+/// As few as a server may hold, so that whoever comes next gets the same ones.
+const CONNECTIONS: u32 = 2;
+const GIVEN_UP: usize = 300;
+
+/// A migrated store, its URL, and the server that both need.
+async fn store() -> Option<(Store, String, Cluster)> {
+    let cluster = match Cluster::find_or_start() {
+        Ok(cluster) => cluster,
+        Err(reason) => {
+            eprintln!("skipped: {reason}");
+            return None;
+        }
+    };
+    let url = cluster.new_database().await;
+    let connecting = PostgresSettings {
+        url: SecretText::new(&url),
+        connections: CONNECTIONS,
+    };
+    let store = Store::connect(&connecting).await.expect("opened");
+    store.migrate_up().await.expect("migrated");
+    Some((store, url, cluster))
+}
+
+async fn put(store: &Store, value: &str) {
+    let mut tx = store.begin().await.expect("begun");
+    settings::put(&mut tx, "known", value).await.expect("written");
+    tx.commit().await.expect("committed");
+}
+
+async fn find(store: &Store) -> Option<String> {
+    settings::find(&mut store.look(), "known").await.expect("read")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_beginning_that_is_given_up_is_no_transaction_of_others() {
+    let Some((store, _, _cluster)) = store().await else {
+        return;
+    };
+    for number in 0..GIVEN_UP {
+        // Somewhere between its first word and the answer.
+        let patience = Duration::from_micros(u64::try_from(number % 60).expect("small") * 5);
+        let begun = timeout(patience, async { store.begin_read().await.map(drop) }).await;
+        drop(begun);
+        put(&store, &number.to_string()).await;
+        for _ in 0..CONNECTIONS {
+            assert_eq!(find(&store).await, Some(number.to_string()));
+        }
+    }
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_is_given_up_holds_nothing() {
+    let Some((store, _, _cluster)) = store().await else {
+        return;
+    };
+    put(&store, "first").await;
+    for number in 0..GIVEN_UP {
+        let mut tx = store.begin().await.expect("begun");
+        let patience = Duration::from_micros(u64::try_from(number % 60).expect("small") * 5);
+        let written = timeout(patience, settings::put(&mut tx, "known", "given up")).await;
+        drop(written);
+        drop(tx);
+        assert_ne!(find(&store).await.as_deref(), Some("given up"));
+        // Waits for the row's lock if it is held still.
+        put(&store, &number.to_string()).await;
+    }
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_nobody_waited_for_is_given_to_nobody() {
+    let Some((store, _, _cluster)) = store().await else {
+        return;
+    };
+    put(&store, "right").await;
+    for _ in 0..20 {
+        let mut look = store.look();
+        let slow = look.fetch_all("SELECT 'wrong' AS value FROM pg_sleep(0.05)", vec![]);
+        assert!(timeout(Duration::from_millis(10), slow).await.is_err());
+        for _ in 0..CONNECTIONS {
+            assert_eq!(find(&store).await.as_deref(), Some("right"));
+        }
+    }
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_share_few() {
+    let Some((store, _, _cluster)) = store().await else {
+        return;
+    };
+    put(&store, "right").await;
+    let asked = (0..200).map(|number| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            if number % 3 == 0 {
+                put(&store, "right").await;
+            }
+            find(&store).await
+        })
+    });
+    for answer in futures::future::join_all(asked).await {
+        assert_eq!(answer.expect("done").as_deref(), Some("right"));
+    }
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_store_has_no_connection_left() {
+    let Some((store, url, _cluster)) = store().await else {
+        return;
+    };
+    put(&store, "some").await;
+    let mut held = store.begin_read().await.expect("begun");
+    settings::find(&mut held, "known").await.expect("read");
+    let closing = tokio::spawn({
+        let store = store.clone();
+        async move { store.close().await }
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!closing.is_finished(), "one is in use");
+    assert!(store.begin().await.is_err(), "nobody new is let in");
+    drop(held);
+    closing.await.expect("closed");
+    let mut admin = PgConnection::connect(&url).await.expect("connected");
+    let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let began = Instant::now();
+    // A session ends a moment after its connection.
+    while sqlx::query_scalar::<_, i64>(others)
+        .fetch_one(&mut admin)
+        .await
+        .expect("counted")
+        > 0
+    {
+        assert!(began.elapsed() < Duration::from_secs(10), "somebody is left");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
