@@ -70,6 +70,8 @@ struct Inner {
     notice: Notice,
     /// The server answered before: when it goes away now it is most likely being restarted.
     answered: AtomicBool,
+    /// The server was there for a change and has not said what became of it.
+    taken: AtomicBool,
 }
 
 impl std::fmt::Debug for Client {
@@ -125,6 +127,7 @@ impl Client {
                 clock: settings.clock,
                 notice: settings.notice,
                 answered: AtomicBool::new(false),
+                taken: AtomicBool::new(false),
             }),
         })
     }

@@ -18,6 +18,8 @@ use crate::client::error::ClientError;
 
 /// Tries on a server that never answered: it is most likely not there.
 const PATIENCE_FIRST: Duration = Duration::from_secs(2);
+/// Tries to learn what became of a change that a server took before it was gone.
+const PATIENCE_TAKEN: Duration = Duration::from_secs(20);
 /// Tries on a server that answered before: it is most likely being restarted.
 const PATIENCE_LATER: Duration = Duration::from_secs(60);
 /// Nobody waits longer than this because a server said so.
@@ -180,6 +182,7 @@ impl Client {
         match error {
             ClientError::Problem { .. } => PATIENCE_LATER,
             _ if self.inner.answered.load(Ordering::Relaxed) => PATIENCE_LATER,
+            _ if self.inner.taken.load(Ordering::Relaxed) => PATIENCE_TAKEN,
             _ => PATIENCE_FIRST,
         }
     }
@@ -233,7 +236,12 @@ impl Client {
             Some(key) => request.header("idempotency-key", key),
             None => request,
         };
-        let response = request.send().await.map_err(|error| self.lost(error))?;
+        let response = request.send().await.map_err(|error| {
+            if call.key.is_some() && !error.is_connect() {
+                self.inner.taken.store(true, Ordering::Relaxed);
+            }
+            self.lost(error)
+        })?;
         let response = self.accepted(response).await?;
         response.bytes().await.map_err(|error| self.lost(error))
     }

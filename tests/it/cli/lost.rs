@@ -67,6 +67,20 @@ fn a_purchase_whose_answer_is_lost_is_made_once() {
 }
 
 #[test]
+fn what_became_of_a_change_is_asked_for_longer_than_whether_a_server_is_there() {
+    let mut server = Server::start();
+    let (port, left) = swallow(server.port, "POST /api/v1/reconcile ", 5);
+    server.talk_to(port);
+    let began = Instant::now();
+    server.run(&["server", "reconcile"]).ok();
+    assert_eq!(left.load(Ordering::SeqCst), 0, "five answers were lost");
+    assert!(
+        began.elapsed() > Duration::from_secs(2),
+        "the pauses between six tries add up to more than a server that is not there is waited for"
+    );
+}
+
+#[test]
 fn credentials_whose_answer_is_lost_are_fetched_again() {
     let mut server = Server::start();
     let created = server
