@@ -15,6 +15,8 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection as _, Error, Executor as _};
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::server::store::postgres::is_starting;
 
@@ -39,14 +41,19 @@ const CLOSED_EVERY: Duration = Duration::from_millis(10);
 
 /// The connections of one server. Cheap to clone.
 #[derive(Clone)]
-pub struct Connections(Pool<Opener>);
+pub struct Connections {
+    pool: Pool<Opener>,
+    /// What closes the idle, and puts right what was given up.
+    tasks: TaskTracker,
+    closing: CancellationToken,
+}
 
 impl fmt::Debug for Connections {
     /// Without the options, which hold a password.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_tuple("Connections")
-            .field(&self.0.status())
+            .field(&self.pool.status())
             .finish()
     }
 }
@@ -89,19 +96,27 @@ impl Connections {
             .queue_mode(QueueMode::Lifo)
             .build()
             .map_err(|error| Error::Configuration(error.into()))?;
-        let connections = Self(pool);
+        let connections = Self {
+            pool,
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+        };
         drop(connections.acquire().await?);
-        tokio::spawn(close_idle(connections.0.weak()));
+        let idle = close_idle(connections.pool.weak());
+        let closing = connections.closing.clone();
+        connections
+            .tasks
+            .spawn(async move { closing.run_until_cancelled_owned(idle).await });
         Ok(connections)
     }
 
     /// How each of them is opened.
     pub(super) fn options(&self) -> &PgConnectOptions {
-        &self.0.manager().0
+        &self.pool.manager().0
     }
 
     async fn acquire(&self) -> Result<Object<Opener>, Error> {
-        match timeout(ACQUIRE_WITHIN, self.0.get()).await {
+        match timeout(ACQUIRE_WITHIN, self.pool.get()).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(PoolError::Backend(error))) => Err(error),
             Ok(Err(PoolError::Closed)) => Err(Error::PoolClosed),
@@ -109,12 +124,20 @@ impl Connections {
         }
     }
 
+    async fn held(&self, in_transaction: bool) -> Result<Held, Error> {
+        Ok(Held {
+            connection: Some(self.acquire().await?),
+            in_transaction,
+            tasks: self.tasks.clone(),
+        })
+    }
+
     /// Runs one statement by itself.
     pub(super) async fn alone<T>(
         &self,
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut held = Held::new(self.acquire().await?, false);
+        let mut held = self.held(false).await?;
         let answer = held.answered(statement).await?;
         held.give_back();
         Ok(answer)
@@ -122,7 +145,7 @@ impl Connections {
 
     /// Begins a transaction with this statement.
     pub(super) async fn begin(&self, statement: &'static str) -> Result<PostgresTx, Error> {
-        let mut held = Held::new(self.acquire().await?, true);
+        let mut held = self.held(true).await?;
         held.answered(async |connection| connection.execute(statement).await)
             .await?;
         Ok(PostgresTx(held))
@@ -130,24 +153,25 @@ impl Connections {
 
     /// Closes every connection, waiting for those in use.
     pub(super) async fn close(&self) {
-        let idle = self.0.retain(|_, _| false).removed;
-        self.0.close();
+        self.closing.cancel();
+        let idle = self.pool.retain(|_, _| false).removed;
+        self.pool.close();
         for connection in idle {
             // Its server may be gone.
             let _ = limited(ALIVE_WITHIN, connection.close()).await;
         }
-        while self.0.status().size > 0 {
+        while self.pool.status().size > 0 {
             sleep(CLOSED_EVERY).await;
         }
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 }
 
 async fn close_idle(pool: managed::WeakPool<Opener>) {
     loop {
         sleep(LOOK_FOR_IDLE).await;
-        let Some(pool) = pool.upgrade().filter(|pool| !pool.is_closed()) else {
-            return;
-        };
+        let Some(pool) = pool.upgrade() else { return };
         for connection in pool.retain(|_, metrics| metrics.last_used() < IDLE).removed {
             let _ = limited(ALIVE_WITHIN, connection.close()).await;
         }
@@ -181,16 +205,10 @@ struct Held {
     connection: Option<Object<Opener>>,
     /// Whether it has begun a transaction, or may have.
     in_transaction: bool,
+    tasks: TaskTracker,
 }
 
 impl Held {
-    const fn new(connection: Object<Opener>, in_transaction: bool) -> Self {
-        Self {
-            connection: Some(connection),
-            in_transaction,
-        }
-    }
-
     async fn answered<T>(
         &mut self,
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,
@@ -214,7 +232,8 @@ impl Drop for Held {
         };
         match Handle::try_current() {
             Ok(threads) => {
-                threads.spawn(put_right(connection, self.in_transaction));
+                self.tasks
+                    .spawn_on(put_right(connection, self.in_transaction), &threads);
             }
             Err(_) => drop(Object::take(connection)),
         }

@@ -105,15 +105,15 @@ async fn many_share_few() {
     put(&store, "right").await;
     let asked = (0..200).map(|number| {
         let store = store.clone();
-        tokio::spawn(async move {
+        async move {
             if number % 3 == 0 {
                 put(&store, "right").await;
             }
             find(&store).await
-        })
+        }
     });
     for answer in futures::future::join_all(asked).await {
-        assert_eq!(answer.expect("done").as_deref(), Some("right"));
+        assert_eq!(answer.as_deref(), Some("right"));
     }
     store.close().await;
 }
@@ -126,15 +126,12 @@ async fn a_closed_store_has_no_connection_left() {
     put(&store, "some").await;
     let mut held = store.begin_read().await.expect("begun");
     settings::find(&mut held, "known").await.expect("read");
-    let closing = tokio::spawn({
-        let store = store.clone();
-        async move { store.close().await }
-    });
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert!(!closing.is_finished(), "one is in use");
+    let mut closing = std::pin::pin!(store.close());
+    let closed = timeout(Duration::from_millis(50), &mut closing).await;
+    assert!(closed.is_err(), "one is in use");
     assert!(store.begin().await.is_err(), "nobody new is let in");
     drop(held);
-    closing.await.expect("closed");
+    closing.await;
     let mut admin = PgConnection::connect(&url).await.expect("connected");
     let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
     let began = Instant::now();
