@@ -35,6 +35,10 @@ bench *arguments:
 bench-quick *arguments:
     scripts/bench --quick "$@"
 
+# Measure what building this project takes, in a copy; `--release` as well, `--write` into docs/performance.md
+bench-build *arguments:
+    scripts/bench-build "$@"
+
 # Sign in to a server
 login *arguments: build
     {{ bin }} login "$@"

@@ -342,7 +342,9 @@ impl CliError {
         let fields = problem
             .errors
             .iter()
-            .map(|field| format!("{}: {}", field.pointer.trim_start_matches("#/"), field.detail));
+            .map(|field| format!("{}: {}", field.pointer.trim_start_matches("#/"), field.detail))
+            // A refusal of one field has said it all.
+            .filter(|line| message.replace('`', "") != line.replace('`', ""));
         let mut error = Self::new(kind, message.as_str()).details(fields);
         if !problem.code.is_empty() {
             error = error.code(problem.code.as_str());
@@ -369,6 +371,22 @@ mod tests {
         assert_eq!(error.causes(), ["disk is full"]);
         let error = CliError::failed("disk is full").because(std::io::Error::other("disk is full"));
         assert!(error.causes().is_empty());
+    }
+
+    #[test]
+    fn the_refusal_of_one_field_is_told_once() {
+        let problem = |detail: &str| {
+            serde_json::from_value(serde_json::json!({
+                "type": "about:blank", "title": "refused", "status": 422, "detail": detail, "code": "invalid-request",
+                "request_id": "", "retryable": false,
+                "errors": [{"pointer": "#/memory_mb", "detail": "256 to 8192, as `256`"}],
+            }))
+            .expect("a problem")
+        };
+        let error = CliError::from_problem(&problem("`memory_mb`: 256 to 8192, as `256`"));
+        assert!(error.detail_lines().is_empty());
+        let error = CliError::from_problem(&problem("two fields are refused"));
+        assert_eq!(error.detail_lines(), ["memory_mb: 256 to 8192, as `256`"]);
     }
 
     #[test]
