@@ -28,8 +28,8 @@ as_root() {
 look_at_room() {
   local room
   room=$(df --output=avail --block-size=1G . | tail -n 1 | tr -d ' ')
-  [ "$room" -ge 2 ] || stop_with "only $room GB are free for $PWD" 'make room: a first build and its tests take 10 GB'
-  [ "$room" -ge 10 ] || say "only $room GB are free here: a first build and its tests take 10 GB"
+  [ "$room" -ge 2 ] || stop_with "only $room GB are free for $PWD" 'make room: a first build and its tests take 6 GB'
+  [ "$room" -ge 6 ] || say "only $room GB are free here: a first build and its tests take 6 GB"
 }
 
 # Debian packages that are missing from a list, all in one go.
