@@ -14,14 +14,16 @@ use deadpool::managed::{self, Metrics, Object, Pool, PoolError, QueueMode, Recyc
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection as _, Error, Executor as _};
 use tokio::runtime::Handle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::server::store::postgres::is_starting;
 
-/// For how long a free connection is waited for, and for a server that starts.
+/// For how long a free connection is waited for.
 const ACQUIRE_WITHIN: Duration = Duration::from_secs(5);
+/// For how long a server that starts is waited for: less, so that what it says is told and not that time is up.
+const STARTED_WITHIN: Duration = Duration::from_secs(4);
 /// For how long a connection may take to prove that it lives, or to be put right.
 const ALIVE_WITHIN: Duration = Duration::from_secs(2);
 /// A connection that was handed out this short a time ago need not prove it.
@@ -64,12 +66,14 @@ impl managed::Manager for Opener {
     type Type = PgConnection;
     type Error = Error;
 
-    /// A server that starts is waited for; whoever wants the connection says for how long.
     async fn create(&self) -> Result<PgConnection, Error> {
+        let began = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
             match PgConnection::connect_with(&self.0).await {
-                Err(error) if is_starting(&error) => sleep(pause).await,
+                Err(error) if is_starting(&error) && began.elapsed() + pause < STARTED_WITHIN => {
+                    sleep(pause).await;
+                }
                 opened => return opened,
             }
             pause = (pause * 2).min(LONGEST_PAUSE);

@@ -9,6 +9,7 @@ use systemprompt::server::world::{Fault, World};
 
 use crate::api::rig::{Api, free, text};
 use crate::cli::rig::{House, Said, Server, said};
+use crate::ports::free_port;
 
 /// Compares what a command said with its snapshot.
 #[track_caller]
@@ -139,8 +140,8 @@ fn what_is_said_when_it_cannot_start() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
     snapshot("serve-port-taken", &serve(&["--listen", &address]), &data);
-    let free_port = ["--listen", "127.0.0.1:0"];
-    let with = |more: &[&'static str]| [free_port.as_slice(), more].concat();
+    let anywhere = ["--listen", "127.0.0.1:0"];
+    let with = |more: &[&'static str]| [anywhere.as_slice(), more].concat();
     snapshot("serve-no-migrate", &serve(&with(&["--no-migrate"])), &data);
     snapshot(
         "serve-public-url",
@@ -171,6 +172,18 @@ fn what_is_said_when_it_cannot_start() {
         &file,
     ]);
     snapshot("serve-no-folder", &said, &file);
+}
+
+/// A server that starts is waited for; then what the machine says of it is told, and no word of the URL.
+#[test]
+fn what_is_said_when_postgresql_does_not_answer() {
+    let (house, data) = house();
+    let nobody = free_port();
+    let url = format!("postgres://somebody:hidden@127.0.0.1:{nobody}/systemprompt");
+    let house = house.with("SYSTEMPROMPT_DATABASE_URL", &url);
+    let said = house.run(&["serve", "--provider", "fake", "--listen", "127.0.0.1:0"]);
+    assert!(!said.whole().contains("hidden"));
+    snapshot("serve-no-postgres", &said, &data);
 }
 
 #[test]
