@@ -12,7 +12,7 @@ use crate::store::postgres::Cluster;
 
 /// As few as a server may hold, so that whoever comes next gets the same ones.
 const CONNECTIONS: u32 = 2;
-const GIVEN_UP: usize = 300;
+const GIVEN_UP: u64 = 300;
 
 /// A migrated store, its URL, and the server that both need.
 async fn store() -> Option<(Store, String, Cluster)> {
@@ -33,6 +33,11 @@ async fn store() -> Option<(Store, String, Cluster)> {
     Some((store, url, cluster))
 }
 
+/// How long the nth waits: it gives up somewhere between its first word and the answer.
+const fn patience(number: u64) -> Duration {
+    Duration::from_micros(number % 60 * 5)
+}
+
 async fn put(store: &Store, value: &str) {
     let mut tx = store.begin().await.expect("begun");
     settings::put(&mut tx, "known", value).await.expect("written");
@@ -49,9 +54,7 @@ async fn a_beginning_that_is_given_up_is_no_transaction_of_others() {
         return;
     };
     for number in 0..GIVEN_UP {
-        // Somewhere between its first word and the answer.
-        let patience = Duration::from_micros(u64::try_from(number % 60).expect("small") * 5);
-        let begun = timeout(patience, async { store.begin_read().await.map(drop) }).await;
+        let begun = timeout(patience(number), async { store.begin_read().await.map(drop) }).await;
         drop(begun);
         put(&store, &number.to_string()).await;
         for _ in 0..CONNECTIONS {
@@ -69,8 +72,7 @@ async fn a_transaction_that_is_given_up_holds_nothing() {
     put(&store, "first").await;
     for number in 0..GIVEN_UP {
         let mut tx = store.begin().await.expect("begun");
-        let patience = Duration::from_micros(u64::try_from(number % 60).expect("small") * 5);
-        let written = timeout(patience, settings::put(&mut tx, "known", "given up")).await;
+        let written = timeout(patience(number), settings::put(&mut tx, "known", "given up")).await;
         drop(written);
         drop(tx);
         assert_ne!(find(&store).await.as_deref(), Some("given up"));
