@@ -19,6 +19,10 @@ demo *arguments:
 test *arguments:
     scripts/test "$@"
 
+# Every test three times, none tried again: finds those that fail now and then
+stress *arguments:
+    scripts/stress "$@"
+
 # What must hold before a change lands, without the tests that need an engine
 check:
     cargo fmt --check

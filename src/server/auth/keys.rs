@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use chacha20poly1305::aead::Aead as _;
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -148,7 +148,7 @@ pub fn hash_token(token: &str) -> String {
 /// 256 random bits as 43 characters that need no quoting in a URL, a header or a shell.
 #[must_use]
 pub fn random_token(clock: &Clock) -> String {
-    URL_SAFE_NO_PAD.encode(clock.random::<32>())
+    clock.random_text::<32>()
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! A tenant's secrets and one-time credentials: sealed rows in the store, opened only here and for its machines.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
 use crate::api::id::TenantId;
@@ -259,7 +257,7 @@ fn token_hash(token: &str) -> String {
 
 /// `bytes` random bytes as text that needs no escaping anywhere.
 pub(super) fn random_text<const N: usize>(clock: &Clock) -> SecretText {
-    SecretText::new(URL_SAFE_NO_PAD.encode(clock.random::<N>()))
+    SecretText::new(clock.random_text::<N>())
 }
 
 /// A one-time grant with a fresh token.

@@ -5,8 +5,6 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bollard::models::{ContainerCreateBody, HostConfig, PortBinding};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
@@ -137,7 +135,7 @@ fn superuser_password(directory: &Path, clock: &Clock) -> Result<SecretText, Dat
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed("read", error)),
     }
-    let password = URL_SAFE_NO_PAD.encode(clock.random::<32>());
+    let password = clock.random_text::<32>();
     // Files of this kind are 0600 from their first byte. Whoever came first wins.
     let mut temporary = tempfile::NamedTempFile::new_in(directory).map_err(|e| failed("make", e))?;
     temporary
