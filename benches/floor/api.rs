@@ -7,6 +7,8 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::get;
 use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use sqlx::postgres::{PgPool, PgPoolOptions, PgRow};
@@ -19,6 +21,10 @@ const ONE: &str = "SELECT t.*, m.role AS member_role FROM tenants t
     JOIN members m ON m.tenant_id = t.id AND m.account_id = $2 WHERE t.id = $1";
 const PAGE: &str = "SELECT t.* FROM members m JOIN tenants t ON t.id = m.tenant_id
     WHERE m.account_id = $1 AND m.tenant_id > $2 AND t.status <> 'deleted' ORDER BY m.tenant_id LIMIT 51";
+/// PostgreSQL would read every tenant before the page with the one above.
+const PAGE_OF_POSTGRES: &str = "SELECT t.* FROM members m
+    CROSS JOIN LATERAL (SELECT * FROM tenants WHERE id = m.tenant_id AND status <> 'deleted' OFFSET 0) t
+    WHERE m.account_id = $1 AND m.tenant_id > $2 ORDER BY m.tenant_id LIMIT 51";
 
 #[derive(Clone)]
 enum Pool {
@@ -53,7 +59,7 @@ struct Page {
 #[derive(Deserialize)]
 struct After {
     #[serde(default)]
-    after: String,
+    cursor: String,
 }
 
 fn tenant<R: Row>(row: &R) -> Tenant
@@ -134,7 +140,16 @@ async fn list(
     headers: HeaderMap,
 ) -> Result<Json<Page>, StatusCode> {
     let account = account(&pool, &headers).await?;
-    let mut data = rows!(&pool, PAGE, fetch_all, |row| tenant(&row), &account, &query.after);
+    let after = URL_SAFE_NO_PAD
+        .decode(&query.cursor)
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .ok_or(StatusCode::UNPROCESSABLE_ENTITY)?;
+    let page = match &pool {
+        Pool::Sqlite(_) => PAGE,
+        Pool::Postgres(_) => PAGE_OF_POSTGRES,
+    };
+    let mut data = rows!(&pool, page, fetch_all, |row| tenant(&row), &account, &after);
     let more = data.len() > 50;
     data.truncate(50);
     let next_cursor = data.last().filter(|_| more).map(|last| last.id.clone());

@@ -91,8 +91,8 @@ fn on(engine: &str, scale: Scale, databases: &[(usize, Database, PathBuf)]) -> O
         )?;
     }
     let mut all = Vec::new();
-    for (what, path) in [("get one of", Asked::One), ("a page of 50 of", Asked::Page)] {
-        all.extend(asked(engine, (what, path), scale, databases)?);
+    for asked in [Asked::One, Asked::FirstPage, Asked::AnyPage] {
+        all.extend(contests(engine, asked, scale, databases)?);
     }
     let grown: Vec<_> = databases
         .iter()
@@ -105,23 +105,43 @@ fn on(engine: &str, scale: Scale, databases: &[(usize, Database, PathBuf)]) -> O
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Asked {
     One,
-    Page,
+    FirstPage,
+    AnyPage,
 }
 
-fn asked(
+impl Asked {
+    const fn spelled(self) -> &'static str {
+        match self {
+            Self::One => "get one of",
+            Self::FirstPage => "a page of 50 of",
+            Self::AnyPage => "a page of 50 from anywhere in",
+        }
+    }
+
+    /// The path, in Lua.
+    const fn path(self) -> &'static str {
+        match self {
+            Self::One => {
+                "string.format('/api/v1/tenants/ten_%026d', math.random(1, EACH - 1) * OWNERS + owner)"
+            }
+            Self::FirstPage => "'/api/v1/tenants'",
+            Self::AnyPage => {
+                "'/api/v1/tenants?cursor=' .. base64(string.format('ten_%026d', math.random(0, (EACH - 51) * OWNERS)))"
+            }
+        }
+    }
+}
+
+fn contests(
     engine: &str,
-    (what, asked): (&str, Asked),
+    asked: Asked,
     scale: Scale,
     databases: &[(usize, Database, PathBuf)],
 ) -> Outcome<Vec<Measured>> {
     let mut runners = Vec::new();
     let last = databases.len() - 1;
     for (place, (size, database, data)) in databases.iter().enumerate() {
-        let script = data.join(if asked == Asked::One {
-            "one.lua"
-        } else {
-            "page.lua"
-        });
+        let script = data.join("asked.lua");
         fs::write(&script, lua(asked, *size))?;
         let role = if place == last { Role::Ours } else { Role::Beside };
         runners.push(Runner {
@@ -145,7 +165,7 @@ fn asked(
             });
         }
     }
-    let most = spelled(databases[last].0);
+    let (what, most) = (asked.spelled(), spelled(databases[last].0));
     let few = format!("systemprompt, {} tenants", spelled(databases[0].0));
     let (rounds, seconds) = if scale.quick { (2, 1) } else { (5, 2) };
     let mut contest = Contest::new(format!("API, {engine}: {what} {most} tenants"), Unit::PerSecond);
@@ -181,15 +201,30 @@ pub(crate) fn spelled(size: usize) -> String {
     }
 }
 
-/// Every request is of another token, and for one of its own tenants.
+/// A cursor is base64url of the last id, whose 30 characters need no padding.
+const BASE64: &str = "
+local letters = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
+local function base64(text)
+  return (text:gsub('...', function(three)
+    local a, b, c = three:byte(1, 3)
+    local bits = a * 65536 + b * 256 + c
+    local out = ''
+    for place = 3, 0, -1 do
+      local index = math.floor(bits / 64 ^ place) % 64
+      out = out .. letters:sub(index + 1, index + 1)
+    end
+    return out
+  end))
+end
+";
+
+/// Every request is of another token, and for some of its own tenants.
 fn lua(asked: Asked, size: usize) -> String {
-    let path = match asked {
-        Asked::One => "string.format('/api/v1/tenants/ten_%026d', math.random(1, EACH - 1) * OWNERS + owner)",
-        Asked::Page => "'/api/v1/tenants'",
-    };
+    let path = asked.path();
     format!(
         "local TOKENS, OWNERS, EACH = {TOKENS}, {OWNERS}, {}\n\
          math.randomseed(os.time())\n\
+         {BASE64}\n\
          function request()\n  \
            local token = math.random(1, TOKENS)\n  \
            local owner = (token - 1) % OWNERS\n  \

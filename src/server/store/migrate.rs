@@ -7,7 +7,7 @@ use sqlx::SqlSafeStr as _;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use crate::server::store::{Store, StoreError, Tx, settings};
+use crate::server::store::{Store, StoreError, Tx, collation, settings};
 
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "initial", include_str!("migrations/0001_initial.sql")),
@@ -178,6 +178,9 @@ impl Store {
                 StoreError::Migrate(error)
             }
         })?;
+        if let Self::Postgres(connections) = self {
+            collation::compare_bytes(connections.options().clone()).await;
+        }
         let mut tx = self.begin().await?;
         let known = settings::find(&mut tx, OLDEST_PROGRAM).await?;
         let known: i64 = known.and_then(|text| text.parse().ok()).unwrap_or(0);

@@ -9,6 +9,7 @@ pub mod audit;
 pub mod bell;
 pub mod callers;
 pub mod checkouts;
+mod collation;
 pub mod connections;
 pub mod copy;
 pub mod credential_grants;

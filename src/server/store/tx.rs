@@ -50,6 +50,12 @@ fn statement_error(error: sqlx::Error) -> StoreError {
 }
 
 impl Tx {
+    /// Whether what is asked is SQLite; else it is PostgreSQL.
+    #[must_use]
+    pub const fn is_sqlite(&self) -> bool {
+        matches!(self, Self::Sqlite(_) | Self::Look(Store::Sqlite { .. }))
+    }
+
     /// Runs a statement with `$1`, `$2` … and answers how many rows it changed.
     ///
     /// # Errors

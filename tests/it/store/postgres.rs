@@ -96,6 +96,15 @@ impl Cluster {
 
     /// Makes a database and answers its URL.
     pub(crate) async fn new_database(&self) -> String {
+        self.make("").await.expect("created")
+    }
+
+    /// One whose texts are in the order of English words; an error where the server has no ICU, or is older than 15.
+    pub(crate) async fn new_database_in_english(&self) -> Result<String, sqlx::Error> {
+        self.make("LOCALE_PROVIDER icu ICU_LOCALE 'en-US'").await
+    }
+
+    async fn make(&self, options: &str) -> Result<String, sqlx::Error> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("store_{}_{number}", std::process::id());
@@ -104,9 +113,9 @@ impl Cluster {
             .expect("connected");
         let drop = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
         admin.execute(AssertSqlSafe(drop)).await.expect("dropped");
-        let create = format!("CREATE DATABASE {name} TEMPLATE template0");
-        admin.execute(AssertSqlSafe(create)).await.expect("created");
-        self.url(&name)
+        let create = format!("CREATE DATABASE {name} TEMPLATE template0 {options}");
+        admin.execute(AssertSqlSafe(create)).await?;
+        Ok(self.url(&name))
     }
 
     /// The same for callers that cannot wait, or wait for nothing else.
