@@ -31,6 +31,11 @@ fn all() -> Vec<Case> {
     all
 }
 
+/// What the machine has for a test, or `None` and a line that says why it has not.
+fn or_skip<T>(had: Result<T, impl std::fmt::Display>) -> Option<T> {
+    had.inspect_err(|reason| eprintln!("skipped: {reason}")).ok()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_sqlite() {
     for (name, case) in all() {
@@ -47,12 +52,8 @@ async fn on_sqlite() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_postgres() {
-    let cluster = match Cluster::find_or_start() {
-        Ok(cluster) => cluster,
-        Err(reason) => {
-            eprintln!("skipped: {reason}");
-            return;
-        }
+    let Some(cluster) = or_skip(Cluster::find_or_start()) else {
+        return;
     };
     for (name, case) in all() {
         eprintln!("case: {name}");
@@ -68,21 +69,13 @@ async fn on_postgres() {
 /// Where the database is in a language, texts would be in that language's order, and compared by its rules.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_postgres_in_english() {
-    let cluster = match Cluster::find_or_start() {
-        Ok(cluster) => cluster,
-        Err(reason) => {
-            eprintln!("skipped: {reason}");
-            return;
-        }
+    let Some(cluster) = or_skip(Cluster::find_or_start()) else {
+        return;
     };
     for (name, case) in all() {
         eprintln!("case: {name}");
-        let url = match cluster.new_database_in_english().await {
-            Ok(url) => url,
-            Err(reason) => {
-                eprintln!("skipped: {reason}");
-                return;
-            }
+        let Some(url) = or_skip(cluster.new_database_in_english().await) else {
+            return;
         };
         let store = Store::open_postgres(&url).await.expect("opened");
         store.migrate_up().await.expect("migrated");
