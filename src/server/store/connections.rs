@@ -8,6 +8,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deadpool::managed::{self, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult};
@@ -18,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::server::store::postgres::is_starting;
+use crate::server::store::postgres::{is_outdated, is_starting};
 
 /// For how long a free connection is waited for.
 const ACQUIRE_WITHIN: Duration = Duration::from_secs(5);
@@ -60,7 +61,17 @@ impl fmt::Debug for Connections {
     }
 }
 
-struct Opener(PgConnectOptions);
+struct Opener {
+    options: PgConnectOptions,
+    /// When a connection was last found whose plans are of tables as they were.
+    outdated: Mutex<Option<std::time::Instant>>,
+}
+
+impl Opener {
+    fn outdated(&self) -> MutexGuard<'_, Option<std::time::Instant>> {
+        self.outdated.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl managed::Manager for Opener {
     type Type = PgConnection;
@@ -70,7 +81,7 @@ impl managed::Manager for Opener {
         let began = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
-            match PgConnection::connect_with(&self.0).await {
+            match PgConnection::connect_with(&self.options).await {
                 Err(error) if is_starting(&error) && began.elapsed() + pause < STARTED_WITHIN => {
                     sleep(pause).await;
                 }
@@ -84,6 +95,9 @@ impl managed::Manager for Opener {
         if metrics.age() >= LIFETIME {
             return Err(RecycleError::message("it is old"));
         }
+        if self.outdated().is_some_and(|since| metrics.created <= since) {
+            return Err(RecycleError::message("tables have changed since it was opened"));
+        }
         if metrics.last_used() >= ALIVE_STILL {
             limited(ALIVE_WITHIN, connection.ping()).await?;
         }
@@ -95,7 +109,11 @@ impl Connections {
     /// Opens the first of at most `most`.
     pub(super) async fn open(options: PgConnectOptions, most: usize) -> Result<Self, Error> {
         // The last one that was given back is the first to go: it need not prove that it lives, and the others can rest.
-        let pool = Pool::builder(Opener(options))
+        let opener = Opener {
+            options,
+            outdated: Mutex::default(),
+        };
+        let pool = Pool::builder(opener)
             .max_size(most)
             .queue_mode(QueueMode::Lifo)
             .build()
@@ -116,7 +134,7 @@ impl Connections {
 
     /// How each of them is opened.
     pub(super) fn options(&self) -> &PgConnectOptions {
-        &self.pool.manager().0
+        &self.pool.manager().options
     }
 
     async fn acquire(&self) -> Result<Object<Opener>, Error> {
@@ -149,10 +167,19 @@ impl Connections {
 
     /// Begins a transaction with this statement.
     pub(super) async fn begin(&self, statement: &'static str) -> Result<PostgresTx, Error> {
+        Ok(PostgresTx {
+            held: self.begun(statement).await?,
+            connections: self.clone(),
+            began_with: statement,
+            untouched: true,
+        })
+    }
+
+    async fn begun(&self, statement: &'static str) -> Result<Held, Error> {
         let mut held = self.held(true).await?;
         held.answered(async |connection| connection.execute(statement).await)
             .await?;
-        Ok(PostgresTx(held))
+        Ok(held)
     }
 
     /// Closes every connection, waiting for those in use.
@@ -183,7 +210,12 @@ async fn close_idle(pool: managed::WeakPool<Opener>) {
 }
 
 /// A transaction on PostgreSQL; dropped, it is rolled back.
-pub struct PostgresTx(Held);
+pub struct PostgresTx {
+    held: Held,
+    connections: Connections,
+    began_with: &'static str,
+    untouched: bool,
+}
 
 impl PostgresTx {
     /// Runs a statement and waits for its answer, but not for ever.
@@ -191,14 +223,26 @@ impl PostgresTx {
         &mut self,
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.0.answered(statement).await
+        self.untouched = false;
+        self.held.answered(statement).await
+    }
+
+    /// Whether no statement was run in it.
+    pub(super) const fn is_untouched(&self) -> bool {
+        self.untouched
+    }
+
+    /// Begins on another connection; what was done before is lost.
+    pub(super) async fn begin_again(&mut self) -> Result<(), Error> {
+        self.held = self.connections.begun(self.began_with).await?;
+        Ok(())
     }
 
     pub(super) async fn commit(mut self) -> Result<(), Error> {
-        self.0
+        self.held
             .answered(async |connection| connection.execute("COMMIT").await)
             .await?;
-        self.0.give_back();
+        self.held.give_back();
         Ok(())
     }
 }
@@ -220,7 +264,23 @@ impl Held {
         let Some(connection) = self.connection.as_mut() else {
             return Err(Error::WorkerCrashed);
         };
-        limited(ANSWER_WITHIN, statement(connection)).await
+        let answer = limited(ANSWER_WITHIN, statement(connection)).await;
+        if answer.as_ref().is_err_and(is_outdated) {
+            self.throw_away();
+        }
+        answer
+    }
+
+    /// What was planned on it, or on one that was opened no later, is for tables as they were: PostgreSQL would refuse it
+    /// for as long as the connection lasts.
+    fn throw_away(&mut self) {
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
+        if let Some(pool) = Object::pool(&connection) {
+            *pool.manager().outdated() = Some(std::time::Instant::now());
+        }
+        drop(Object::take(connection));
     }
 
     /// Everything was answered.

@@ -7,7 +7,7 @@ use std::io;
 use std::str::FromStr as _;
 
 use sqlx::Error;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgDatabaseError};
 
 use crate::api::secret::SecretText;
 use crate::server::store::connections::Connections;
@@ -103,10 +103,21 @@ pub(super) fn is_starting(error: &Error) -> bool {
     }
 }
 
+/// Whether the statement was planned for a table that has another shape now: a newer server has migrated it meanwhile. The
+/// text of this error is in the server's language, and its code is that of everything that is not supported.
+pub(super) fn is_outdated(error: &Error) -> bool {
+    let Error::Database(error) = error else {
+        return false;
+    };
+    let error = error.try_downcast_ref::<PgDatabaseError>();
+    error.is_some_and(|error| error.code() == "0A000" && error.routine() == Some("RevalidateCachedQuery"))
+}
+
 /// Whether the server, or the way to it, is away for now: the same may work in a moment.
 pub(super) fn is_away(error: &Error) -> bool {
     match error {
         Error::Io(_) | Error::PoolTimedOut | Error::PoolClosed | Error::WorkerCrashed => true,
+        outdated if is_outdated(outdated) => true,
         // 08: connection; 53: out of resources; 57P: shut down, starting, cut off. 57014 is a statement that took too
         // long, 40: a conflict with another transaction, 25P03: a transaction that was idle for too long.
         Error::Database(error) => error.code().is_some_and(|code| {

@@ -4,6 +4,7 @@
 //! waits for a statement would hold it too, be moved with it, and keep it from beginning to end.
 
 use crate::server::store::connections::PostgresTx;
+use crate::server::store::postgres::is_outdated;
 use crate::server::store::row::{Row, Value};
 use crate::server::store::sqlite::SqliteTx;
 use crate::server::store::{Store, StoreError, acts, audit};
@@ -28,6 +29,40 @@ macro_rules! bound {
             };
         }
         query
+    }};
+}
+
+/// Runs a statement in a transaction on PostgreSQL: one that is the first of it, and was planned for tables as they were
+/// before a newer server migrated them, is run once more on another connection.
+macro_rules! in_transaction {
+    ($tx:expr, $sql:expr, $args:expr, $how:ident) => {{
+        let again = $tx.is_untouched().then(|| $args.clone());
+        let answer = $tx.answered(async |tx| bound!($sql, $args).$how(tx).await).await;
+        match (answer, again) {
+            (Err(error), Some(args)) if is_outdated(&error) => match $tx.begin_again().await {
+                Ok(()) => $tx.answered(async |tx| bound!($sql, args).$how(tx).await).await,
+                Err(error) => Err(error),
+            },
+            (answer, _) => answer,
+        }
+    }};
+}
+
+/// The same by itself.
+macro_rules! by_itself {
+    ($connections:expr, $sql:expr, $args:expr, $how:ident) => {{
+        let again = $args.clone();
+        let answer = $connections
+            .alone(async |connection| bound!($sql, $args).$how(connection).await)
+            .await;
+        match answer {
+            Err(error) if is_outdated(&error) => {
+                $connections
+                    .alone(async |connection| bound!($sql, again).$how(connection).await)
+                    .await
+            }
+            answer => answer,
+        }
     }};
 }
 
@@ -70,10 +105,7 @@ impl Tx {
                 .execute(&mut *held.tx)
                 .await
                 .map(|done| done.rows_affected()),
-            Self::Postgres(tx) => tx
-                .answered(async |tx| bound!(sql, args).execute(tx).await)
-                .await
-                .map(|done| done.rows_affected()),
+            Self::Postgres(tx) => in_transaction!(tx, sql, args, execute).map(|done| done.rows_affected()),
             Self::Look(_) => Err(only_reads()),
         }
         .map_err(statement_error)
@@ -93,9 +125,7 @@ impl Tx {
                 .fetch_all(&mut *held.tx)
                 .await
                 .map(|rows| rows.into_iter().map(Row::Sqlite).collect()),
-            Self::Postgres(tx) => tx
-                .answered(async |tx| bound!(sql, args).fetch_all(tx).await)
-                .await
+            Self::Postgres(tx) => in_transaction!(tx, sql, args, fetch_all)
                 .map(|rows| rows.into_iter().map(Row::Postgres).collect()),
             Self::Look(_) if !reads(sql) => Err(only_reads()),
             Self::Look(Store::Sqlite { reader, group, .. }) => {
@@ -104,9 +134,7 @@ impl Tx {
                 group.settled().await.map_err(StoreError::Statement)?;
                 rows.map(|rows| rows.into_iter().map(Row::Sqlite).collect())
             }
-            Self::Look(Store::Postgres(connections)) => connections
-                .alone(async |connection| bound!(sql, args).fetch_all(connection).await)
-                .await
+            Self::Look(Store::Postgres(connections)) => by_itself!(connections, sql, args, fetch_all)
                 .map(|rows| rows.into_iter().map(Row::Postgres).collect()),
         }
         .map_err(statement_error)
@@ -134,20 +162,18 @@ impl Tx {
                 .fetch_optional(&mut *held.tx)
                 .await
                 .map(|row| row.map(Row::Sqlite)),
-            Self::Postgres(tx) => tx
-                .answered(async |tx| bound!(sql, args).fetch_optional(tx).await)
-                .await
-                .map(|row| row.map(Row::Postgres)),
+            Self::Postgres(tx) => {
+                in_transaction!(tx, sql, args, fetch_optional).map(|row| row.map(Row::Postgres))
+            }
             Self::Look(_) if !reads(sql) => Err(only_reads()),
             Self::Look(Store::Sqlite { reader, group, .. }) => {
                 let row = bound!(sql, args).fetch_optional(&*reader).await;
                 group.settled().await.map_err(StoreError::Statement)?;
                 row.map(|row| row.map(Row::Sqlite))
             }
-            Self::Look(Store::Postgres(connections)) => connections
-                .alone(async |connection| bound!(sql, args).fetch_optional(connection).await)
-                .await
-                .map(|row| row.map(Row::Postgres)),
+            Self::Look(Store::Postgres(connections)) => {
+                by_itself!(connections, sql, args, fetch_optional).map(|row| row.map(Row::Postgres))
+            }
         }
         .map_err(statement_error)
     }

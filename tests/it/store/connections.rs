@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use systemprompt::api::secret::SecretText;
 use systemprompt::server::store::postgres::PostgresSettings;
-use systemprompt::server::store::{Store, settings};
+use systemprompt::server::store::{Store, StoreError, settings};
 use tokio::time::timeout;
 
 use crate::store::postgres::Cluster;
@@ -116,6 +116,64 @@ async fn many_share_few() {
     });
     for answer in futures::future::join_all(asked).await {
         assert_eq!(answer.as_deref(), Some("right"));
+    }
+    store.close().await;
+}
+
+const ALL: &str = "SELECT * FROM settings";
+const ONE: &str = "SELECT 1::bigint AS one";
+
+/// Runs the statements in a transaction on every connection at once, and says how the last one went on each.
+async fn on_all(store: &Store, statements: &[&'static str]) -> Vec<Result<usize, StoreError>> {
+    let mut open = Vec::new();
+    for _ in 0..CONNECTIONS {
+        open.push(store.begin_read().await.expect("begun"));
+    }
+    let mut last = Vec::new();
+    for mut tx in open {
+        let mut rows = Ok(0);
+        for statement in statements {
+            rows = tx.fetch_all(statement, vec![]).await.map(|rows| rows.len());
+        }
+        if rows.is_ok() {
+            tx.commit().await.expect("committed");
+        }
+        last.push(rows);
+    }
+    last
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_works_while_a_newer_server_migrates_works_on() {
+    let Some((store, url, _cluster)) = store().await else {
+        return;
+    };
+    let mut newer = PgConnection::connect(&url).await.expect("connected");
+    let mut changes = 0;
+    let mut change = async || {
+        changes += 1;
+        let change = format!("ALTER TABLE settings ADD COLUMN added_{changes} TEXT NOT NULL DEFAULT ''");
+        newer.execute(AssertSqlSafe(change)).await.expect("changed");
+    };
+    for _ in 0..3 {
+        let planned = on_all(&store, &[ONE, ALL]).await;
+        assert!(planned.iter().all(Result::is_ok), "{planned:?}");
+        change().await;
+        for _ in 0..CONNECTIONS {
+            store.look().fetch_all(ALL, vec![]).await.expect("read by itself");
+        }
+        change().await;
+        let first = on_all(&store, &[ALL]).await;
+        assert!(first.iter().all(Result::is_ok), "{first:?}");
+        change().await;
+        // What was begun cannot begin again unseen: it is told to come back. Those after it are not.
+        let mut begun = store.begin_read().await.expect("begun");
+        begun.fetch_all(ONE, vec![]).await.expect("read");
+        let refused = begun.fetch_all(ALL, vec![]).await.map(drop).expect_err("refused");
+        assert!(refused.is_away(), "{refused:?}");
+        drop(begun);
+        let after = on_all(&store, &[ONE, ALL]).await;
+        assert!(after.iter().all(Result::is_ok), "{after:?}");
     }
     store.close().await;
 }
