@@ -22,10 +22,13 @@ const LOCK: &str = "SELECT pg_advisory_lock(hashtextextended('systemprompt.colla
 /// For whoever waits for a table, everybody else waits too.
 const WAIT: &str = "SET lock_timeout = '2s'";
 
+const STILL_BY_LANGUAGE: &str = "texts in PostgreSQL are still compared by the rules of a language, which is slower; the next start, \
+    or `systemprompt server migrate up`, tries again";
+
 /// Has every table compare bytes from now on. What cannot be done now is done at the next start: answers are the same.
 pub(super) async fn compare_bytes(options: PgConnectOptions) {
     if let Err(error) = mend(options.options([("statement_timeout", "0")])).await {
-        tracing::warn!(%error, "texts in PostgreSQL are still compared by the rules of a language, which is slower");
+        tracing::warn!(%error, "{STILL_BY_LANGUAGE}");
     }
 }
 
@@ -38,7 +41,7 @@ async fn mend(options: PgConnectOptions) -> sqlx::Result<()> {
             match connection.execute(AssertSqlSafe(mend)).await {
                 Ok(_) => tracing::info!(table, "texts are compared by their bytes from now on"),
                 Err(error) => {
-                    tracing::warn!(table, %error, "texts are still compared by the rules of a language, which is slower");
+                    tracing::warn!(table, %error, "{STILL_BY_LANGUAGE}");
                 }
             }
         }

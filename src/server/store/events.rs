@@ -56,7 +56,7 @@ pub async fn append(
         what: "tenant",
         id: tenant.to_string(),
     };
-    let written = if matches!(tx, Tx::Sqlite(_)) {
+    let written = if tx.is_sqlite() {
         count_and_insert(tx, tenant, operation, (new, now)).await?
     } else {
         // In one round trip; SQLite is in this process and has no such statement.
@@ -134,7 +134,7 @@ pub async fn append_all(
     new: &[NewEvent],
     now: Time,
 ) -> Result<(), StoreError> {
-    if new.len() < 2 || matches!(tx, Tx::Sqlite(_)) {
+    if new.len() < 2 || tx.is_sqlite() {
         for event in new {
             append(tx, tenant, operation, event, now).await?;
         }

@@ -75,7 +75,7 @@ pub async fn insert_all(
     names: &[&str],
     now: Time,
 ) -> Result<(), StoreError> {
-    if !matches!(tx, Tx::Sqlite(_)) {
+    if !tx.is_sqlite() {
         // In one round trip; SQLite is in this process.
         tx.execute(
             "INSERT INTO operation_steps (operation_id, position, name, status, attempts, output, error,
@@ -133,7 +133,7 @@ pub async fn update(
     steps: &[StepRow],
     now: Time,
 ) -> Result<(), StoreError> {
-    if steps.len() > 1 && !matches!(tx, Tx::Sqlite(_)) {
+    if steps.len() > 1 && !tx.is_sqlite() {
         return update_together(tx, operation, steps, now).await;
     }
     for step in steps {

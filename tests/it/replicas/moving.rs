@@ -9,7 +9,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 use crate::api::rig::{Api, text};
 use crate::cli::rig::{Said, Server};
 use crate::replicas::rig::Pair;
-use crate::store::postgres::Cluster;
+use crate::store::postgres::{Cluster, or_skip};
 
 /// `systemprompt server` with another database than the house has.
 fn server(house: &Server, url: &str, arguments: &[&str]) -> Said {
@@ -22,7 +22,7 @@ fn server(house: &Server, url: &str, arguments: &[&str]) -> Said {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_moves_from_the_file_to_postgresql() {
-    let Ok(cluster) = Cluster::find_or_start().inspect_err(|reason| eprintln!("skipped: {reason}")) else {
+    let Some(cluster) = or_skip(Cluster::find_or_start()) else {
         return;
     };
     let mut api = Api::over(Server::alone());

@@ -5,7 +5,7 @@ use systemprompt::server::store::Store;
 use crate::api::rig::{Api, PATIENCE};
 use crate::gate::harness::Client;
 use crate::replicas::wire::Wire;
-use crate::store::postgres::Cluster;
+use crate::store::postgres::{Cluster, or_skip};
 
 /// Two servers and their database.
 pub(crate) struct Pair {
@@ -16,13 +16,7 @@ pub(crate) struct Pair {
 impl Pair {
     /// Starts both; `None` where there is no PostgreSQL, which is said.
     pub(crate) fn start() -> Option<Self> {
-        match Cluster::find_or_start() {
-            Ok(cluster) => Some(Self::over(cluster)),
-            Err(reason) => {
-                eprintln!("skipped: {reason}");
-                None
-            }
-        }
+        or_skip(Cluster::find_or_start()).map(Self::over)
     }
 
     /// The same over a PostgreSQL that may be stopped, and perhaps a wire that may be cut.

@@ -11,7 +11,7 @@ use systemprompt::server::store::{Store, events, operations, tenants};
 
 use crate::sagas::rig::{DIGEST, Rig, deploy};
 use crate::store::cases::tenant;
-use crate::store::postgres::Cluster;
+use crate::store::postgres::{Cluster, or_skip};
 
 const TENANTS: usize = 8;
 
@@ -67,12 +67,8 @@ async fn live(store: &Store, clock: &Clock, engines: &[Provision], tenant: &Tena
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_servers_share_one_database() {
-    let cluster = match Cluster::find_or_start() {
-        Ok(cluster) => cluster,
-        Err(reason) => {
-            eprintln!("skipped: {reason}");
-            return;
-        }
+    let Some(cluster) = or_skip(Cluster::find_or_start()) else {
+        return;
     };
     let url = cluster.new_database().await;
     let store = Store::open_postgres(&url).await.expect("opened");

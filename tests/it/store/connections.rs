@@ -8,7 +8,7 @@ use systemprompt::server::store::postgres::PostgresSettings;
 use systemprompt::server::store::{Store, StoreError, settings};
 use tokio::time::timeout;
 
-use crate::store::postgres::Cluster;
+use crate::store::postgres::{Cluster, or_skip};
 
 /// As few as a server may hold, so that whoever comes next gets the same ones.
 const CONNECTIONS: u32 = 2;
@@ -16,13 +16,7 @@ const GIVEN_UP: u64 = 300;
 
 /// A migrated store, its URL, and the server that both need.
 async fn store() -> Option<(Store, String, Cluster)> {
-    let cluster = match Cluster::find_or_start() {
-        Ok(cluster) => cluster,
-        Err(reason) => {
-            eprintln!("skipped: {reason}");
-            return None;
-        }
-    };
+    let cluster = or_skip(Cluster::find_or_start())?;
     let url = cluster.new_database().await;
     let connecting = PostgresSettings {
         url: SecretText::new(&url),

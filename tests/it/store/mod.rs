@@ -14,7 +14,7 @@ mod signing_in;
 
 use systemprompt::server::store::Store;
 
-use crate::store::postgres::Cluster;
+use crate::store::postgres::{Cluster, or_skip};
 
 /// A case: a name, and what it does with a fresh, migrated store.
 type Case = (&'static str, fn(Store) -> futures::future::BoxFuture<'static, ()>);
@@ -29,11 +29,6 @@ fn all() -> Vec<Case> {
     all.extend_from_slice(audit::ALL);
     all.extend_from_slice(recorded::ALL);
     all
-}
-
-/// What the machine has for a test, or `None` and a line that says why it has not.
-fn or_skip<T>(had: Result<T, impl std::fmt::Display>) -> Option<T> {
-    had.inspect_err(|reason| eprintln!("skipped: {reason}")).ok()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

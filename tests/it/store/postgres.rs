@@ -12,6 +12,11 @@ use tempfile::TempDir;
 /// `nobody` on Debian and most others: PostgreSQL refuses to run as root.
 const NOBODY: u32 = 65534;
 
+/// What the machine has for a test, or `None` and a line that says why it has not.
+pub(crate) fn or_skip<T>(had: Result<T, impl std::fmt::Display>) -> Option<T> {
+    had.inspect_err(|reason| eprintln!("skipped: {reason}")).ok()
+}
+
 /// A running server.
 pub(crate) struct Cluster {
     /// With `{database}` where the database's name goes.
